@@ -1,0 +1,1 @@
+"""The `lsync` command; one module per subcommand."""

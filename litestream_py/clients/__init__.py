@@ -1,0 +1,1 @@
+"""Storage of replicas: a folder, S3, and a shipped in-memory fake."""

@@ -1,0 +1,67 @@
+"""What the engine asks of the outside world: protocols and the plain values that cross them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from litestream_py.ltx.ids import FileName
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """One LTX file of a replica, as a listing tells.
+
+    size: bytes. created_ms: Unix milliseconds; for a file replica its mtime (= the header's timestamp), for S3 the
+    object's LastModified (the exact time is in its metadata and its header).
+    """
+
+    name: FileName
+    size: int
+    created_ms: int
+
+
+class ReplicaClient(Protocol):
+    """Storage of one replica: a flat set of write-once LTX files in levels 0 to 9.
+
+    Every method raises only `LsyncError`s: `TransientNetworkError`, `ThrottledError`, `AccessDeniedError`,
+    `NotFoundError`, `PreconditionError`, `DiskFullError`, `LocalIOError`, `ReplicaError`. Safe to call from several
+    threads. No method retries for long: pacing is the caller's.
+    """
+
+    @property
+    def url(self) -> str:
+        """The replica's URL without secrets: for logs, metric labels and messages."""
+
+    def list_level(self, level: int) -> list[FileInfo]:
+        """Return the LTX files of a level, ascending by (min, max); foreign names are ignored; none is no error."""
+
+    def put(self, name: FileName, source: Path | bytes, *, timestamp_ms: int) -> None:
+        """Store a whole file durably, atomically, only if the name is free.
+
+        The file appears whole or not at all, and is durable on return. `timestamp_ms` is the header's timestamp, kept
+        as mtime or metadata. Raises PreconditionError if the name is taken.
+        """
+
+    def read(self, name: FileName, *, offset: int = 0, size: int) -> bytes:
+        """Return up to `size` bytes from `offset` (fewer at the end of the file)."""
+
+    def stream(self, name: FileName, *, offset: int = 0, size: int | None = None) -> Iterator[bytes]:
+        """Yield the file's bytes from `offset` to its end (or `size` bytes of it) in chunks of at most 1 MiB.
+
+        A connection that breaks before the end raises TransientNetworkError; never a silent short end.
+        """
+
+    def delete(self, names: Sequence[FileName]) -> None:
+        """Delete files; a name that is gone already is no error."""
+
+    def read_side(self, key: str) -> bytes | None:
+        """Return the small object ``lsync/<key>`` beside the levels, or None if there is none."""
+
+    def write_side(self, key: str, body: bytes, *, expected: bytes | None) -> None:
+        """Write ``lsync/<key>`` if its content still is `expected` (None: if there is none); else PreconditionError."""
+
+    def close(self) -> None:
+        """Release connections; idempotent."""

@@ -1,0 +1,1 @@
+"""Many databases: scheduling, metrics, signals."""

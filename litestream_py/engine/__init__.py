@@ -1,0 +1,1 @@
+"""One database: observe, plan, execute, apply."""

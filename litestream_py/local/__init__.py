@@ -1,0 +1,1 @@
+"""This machine: the database through apsw, its files, our local state."""
