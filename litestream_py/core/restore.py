@@ -33,6 +33,14 @@ FILE_COST_BYTES: Final = 64 * 1024
 _LIST_HINT: Final = "lsync ltx --level all lists what the replica holds"
 
 
+class DamagedFileError(CorruptError):
+    """A file of the replica that is not what was stored: `name` tells a new plan what to go around."""
+
+    def __init__(self, name: FileName, source: str, cause: str, *, hint: str | None = None) -> None:
+        self.name = name
+        super().__init__("restore", source, f"file {name} is damaged: {cause}", hint=hint)
+
+
 @dataclass(frozen=True, slots=True)
 class RestorePlan:
     """The files that make a database, oldest first; applied in order they give it at `max_txid`.
@@ -77,7 +85,7 @@ def plan_restore(
     Raises:
         NothingToRestoreError: the listing is empty.
         ChainGapError: the target exists, or must have existed, and files before it are missing.
-        CorruptError: the target can be reached only through a file known to be damaged.
+        DamagedFileError: the target can be reached only through a file known to be damaged.
         TargetError: the target lies beyond the newest TXID, or was merged into a larger step.
     """
     if not listing:
@@ -181,10 +189,10 @@ def _gap(sound: Sequence[FileInfo], ends: Sequence[TXID], end: TXID, source: str
 
 def _damaged_file(bad: FileInfo, ends: Sequence[TXID], source: str) -> CorruptError:
     size = f"it has {bad.size} bytes, an LTX file at least {FILE_SIZE_MIN}"
-    cause = size if bad.size < FILE_SIZE_MIN else "its content is damaged"
+    cause = size if bad.size < FILE_SIZE_MIN else "its content does not decode"
     before = [txid for txid in ends if txid < bad.name.max_txid]
     hint = f"--txid {before[-1]} restores the last state before it" if before else _LIST_HINT
-    return CorruptError("restore", source, f"file {bad.name} is needed and damaged: {cause}", hint=hint)
+    return DamagedFileError(bad.name, source, cause, hint=hint)
 
 
 def _merged_away(end: TXID, ends: Sequence[TXID]) -> str:
