@@ -1,9 +1,10 @@
 """`choose_checkpoint`: when to move frames into the database file, and how; pure.
 
 Holding one read mark for ever costs the application nothing but disk: its WAL grows without end. Moving the mark and a
-PASSIVE checkpoint are nearly free. Sealing takes the write lock for some milliseconds (an fsync of our L0 file) and lets the
-next writer restart the WAL. So: seal when the WAL has some size worth it, or once in a while; TRUNCATE only when the file
-itself has become large. After an incomplete attempt (a reader of somebody else pins old frames) wait longer each time.
+PASSIVE checkpoint are nearly free. Sealing takes the write lock for some milliseconds (an fsync of our L0 file) and
+lets the next writer restart the WAL. So: seal when the WAL has some size worth it, or once in a while; TRUNCATE only
+when the file itself has become large. After an incomplete attempt (a reader of somebody else pins old frames) wait
+longer each time.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ class Checkpoint(StrEnum):
 class CheckpointLimits:
     """Thresholds, from the configuration.
 
-    pages_min: frames in the WAL that make a checkpoint worth it. interval_s: checkpoint changes not older than this anyway
-    (0: never for age). truncate_pages: size of the WAL file that is cut back (0: never). retry_max_s: longest pause after
-    attempts that did not complete.
+    pages_min: frames in the WAL that make a checkpoint worth it. interval_s: checkpoint changes not older than this
+    anyway (0: never for age). truncate_pages: size of the WAL file that is cut back (0: never). retry_max_s: longest
+    pause after attempts that did not complete.
     """
 
     pages_min: int = 1000
@@ -43,8 +44,8 @@ class CheckpointFacts:
 
     index: the published wal-index. wal_file_pages: size of the WAL file in frames, whatever generation they are of.
     may_restart: we hold slot 0 at a sealed position, so the next writer can restart without our doing anything.
-    changed: frames were copied since the last complete checkpoint. last_s: monotonic time of the last complete one (or of
-    the attach). failed, failed_s: attempts in a row that did not complete, and when the last one was.
+    changed: frames were copied since the last complete checkpoint. last_s: monotonic time of the last complete one (or
+    of the attach). failed, failed_s: attempts in a row that did not complete, and when the last one was.
     """
 
     index: WalIndex

@@ -1,8 +1,8 @@
 """What to do at attach: continue where the local chain ends, or compare the database with it. Decided by proof; pure.
 
-Continuing is right in two cases only (design section 5). The WAL is still the generation that the position is in, and the
-frame before the position is still the one we copied: then everything committed since stands behind it. Or there is no WAL
-content at all, the database file alone was the state at our TXID, and nobody has touched that file since.
+Continuing is right in two cases only (design section 5). The WAL is still the generation that the position is in, and
+the frame before the position is still the one we copied: then everything committed since stands behind it. Or there is
+no WAL content at all, the database file alone was the state at our TXID, and nobody has touched that file since.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from litestream_py.wal.walindex import WalIndex
 class LocalChain:
     """What the local state says: the newest L0, and where in the WAL it ends as far as that is known.
 
-    wal, file: None where only a resync's L0 (which has no place in the WAL) or no `position.json` tells. checksum_known: the
-    frame checksum in `wal` is remembered; otherwise it must be computed from the start of the WAL. txid 0: an empty chain.
+    wal, file: None where only a resync's L0 (which has no place in the WAL) or no `position.json` tells.
+    checksum_known: the frame checksum in `wal` is remembered; otherwise it must be computed from the start of the WAL.
+    txid 0: an empty chain.
     """
 
     txid: TXID
@@ -60,7 +61,7 @@ class Resync:
     reason: str
 
 
-def decide_continuity(chain: LocalChain, facts: AttachFacts) -> Continue | Resync:  # noqa: PLR0911 - a decision table
+def decide_continuity(chain: LocalChain, facts: AttachFacts) -> Continue | Resync:
     """Decide; pure."""
     index = facts.index
     if chain.file is not None and not chain.file.same_file(facts.file):

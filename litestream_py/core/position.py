@@ -1,8 +1,8 @@
 """`position.json`: where in the WAL the newest local L0 ends, and what the database file looked like then.
 
 One JSON object, one line. Every integer that is a checksum, salt or TXID is written in hex. Field `checksum` is the
-CRC-64/ISO of the object without it (keys sorted, no spaces). `file_complete` tells that the database file alone, without
-any WAL, was the state at `txid`: only then may an absent WAL be taken for "nothing happened".
+CRC-64/ISO of the object without it (keys sorted, no spaces). `file_complete` tells that the database file alone,
+without any WAL, was the state at `txid`: only then may an absent WAL be taken for "nothing happened".
 """
 
 from __future__ import annotations

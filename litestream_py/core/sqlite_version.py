@@ -17,7 +17,7 @@ _BACKPORTS: Final = {(3, 44): 6, (3, 50): 7}
 
 def parse_version(text: str) -> tuple[int, int, int]:
     """Return (major, minor, patch) of an SQLite version such as "3.51.3"; raises ValueError."""
-    major, minor, patch = (int(part) for part in (text.split(".") + ["0", "0"])[:3])
+    major, minor, patch = (int(part) for part in [*text.split("."), "0", "0"][:3])
     return major, minor, patch
 
 

@@ -5,8 +5,8 @@ Rule 2: `apply` is called after each durable step, so that a step which landed i
 Rule 3: an outcome that is not known (StateUnknownError) is never applied: the state is dropped and derived from disk.
 
 *Sealed* (design section 2): under the write lock every committed frame had been copied, and our read transaction was
-(re)started before the lock was released. From there at most one restart of the WAL can happen, from exactly the frames we
-hold; so a change of salts means "continue at frame 1 of the new generation". Any frame copied later ends that.
+(re)started before the lock was released. From there at most one restart of the WAL can happen, from exactly the frames
+we hold; so a change of salts means "continue at frame 1 of the new generation". Any frame copied later ends that.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ class SyncState:
     """What is known of one database while it is attached.
 
     txid: newest local L0. database_checksum: of the database at `txid`. commit: its size in pages. wal: where the next
-    frame is read. sealed: see above. timestamp_ms: of the newest L0 (the next is later, whatever the clock says). synced_since_checkpoint: frames were copied after the last complete checkpoint.
-    file_complete: the database file alone is the state at `txid` (everything was backfilled).
+    frame is read. sealed: see above. timestamp_ms: of the newest L0 (the next is later, whatever the clock says).
+    synced_since_checkpoint: frames were copied after the last complete checkpoint. file_complete: the database file
+    alone is the state at `txid` (everything was backfilled).
     """
 
     txid: TXID
@@ -49,10 +50,10 @@ class SyncResult:
     """Outcome of one sync or resync whose L0 file is durable.
 
     wal: position behind the last copied frame. limited: more committed frames were there than one sync may take.
-    sealed: the read transaction was begun under the write lock at exactly this position (a resync); file_complete: and the
-    WAL was wholly backfilled then. reason: why all or
-    differing pages were shipped instead of frames; None for an ordinary sync. For the log and metrics: pages, ltx_bytes,
-    wal_bytes (copied), timestamp_ms of the header, file name in `txid`.
+    sealed: the read transaction was begun under the write lock at exactly this position (a resync); file_complete: and
+    the WAL was wholly backfilled then. reason: why all or differing pages were shipped instead of frames; None for an
+    ordinary sync. For the log and metrics: pages, ltx_bytes, wal_bytes (copied), timestamp_ms of the header, file name
+    in `txid`.
     """
 
     txid: TXID

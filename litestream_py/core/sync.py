@@ -1,7 +1,8 @@
 """`plan_sync`: from what we hold and what the wal-index publishes, decide which frames to read next.
 
-Only frames that the wal-index has published (mxFrame) are read: they are what every SQLite connection takes for committed
-and none of them changes any more. The file alone would also show a commit whose writer failed before publishing it.
+Only frames that the wal-index has published (mxFrame) are read: they are what every SQLite connection takes for
+committed and none of them changes any more. The file alone would also show a commit whose writer failed before
+publishing it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Derive the local chain from disk: newest L0, `pages.crc` rolled forward to it, `position.json` where it agrees.
 
-The L0 directory is the truth. A crash between publishing an L0 and bringing the page checksums up to it is rolled forward here;
-whatever does not prove itself (a damaged L0, page checksums whose XOR is not the `LSYN` after of their TXID) means that the local
-state is lost: then the chain is rebuilt from the replica, or begun anew.
+The L0 directory is the truth. A crash between publishing an L0 and bringing the page checksums up to it is rolled
+forward here; whatever does not prove itself (a damaged L0, page checksums whose XOR is not the `LSYN` after of their
+TXID) means that the local state is lost: then the chain is rebuilt from the replica, or begun anew.
 """
 
 from __future__ import annotations

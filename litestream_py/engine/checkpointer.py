@@ -1,9 +1,9 @@
 """Checkpoint in two phases, so that writers hardly notice (design section 2).
 
-*Bulk*, without the write lock: sync, move the read mark forward, PASSIVE. The heavy copying and the fsync of the database happen
-here. *Seal*, under the write lock and within two budgets: sync the small rest, end the reader, PASSIVE, restart the reader. After a
-complete one the next writer restarts the WAL by itself. *Truncate* follows a seal, without the lock: with our reader on slot 0 it can
-only succeed while nothing was committed since the seal.
+*Bulk*, without the write lock: sync, move the read mark forward, PASSIVE. The heavy copying and the fsync of the
+database happen here. *Seal*, under the write lock and within two budgets: sync the small rest, end the reader, PASSIVE,
+restart the reader. After a complete one the next writer restarts the WAL by itself. *Truncate* follows a seal, without
+the lock: with our reader on slot 0 it can only succeed while nothing was committed since the seal.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class SealOutcome:
 def checkpoint(tailer: Tailer, what: Checkpoint, *, now_ms: Callable[[], int], work_factor: int = 1) -> SealOutcome:
     """Seal, and truncate if asked to; the outcome is also published, step by step.
 
-    work_factor: multiplies the budget of work under the lock, after attempts that found too much of it: a writer that never
-    rests must not make the WAL grow for ever. Raises SickWal, StateUnknownError, LsyncError as `Tailer.sync`.
+    work_factor: multiplies the budget of work under the lock, after attempts that found too much of it: a writer that
+    never rests must not make the WAL grow for ever. Raises SickWal, StateUnknownError, LsyncError as `Tailer.sync`.
     """
     budget = tailer.limits.lock_work_bytes * work_factor
     for _ in range(_BULK_ROUNDS_MAX):

@@ -12,8 +12,9 @@ from litestream_py.core.state import CheckpointResult, SyncResult
 class TailLimits:
     """Budgets of one database.
 
-    lock_wait_s: how long the write lock is waited for. lock_work_bytes: how much WAL may be left to copy or backfill under it.
-    sync_wal_bytes_max: WAL per L0 file (None: no bound). attach_wait_s: patience for the write lock at attach.
+    lock_wait_s: how long the write lock is waited for. lock_work_bytes: how much WAL may be left to copy or backfill
+    under it. sync_wal_bytes_max: WAL per L0 file (None: no bound). attach_wait_s: patience for the write lock at
+    attach.
     """
 
     lock_wait_s: float = 0.25

@@ -1,4 +1,4 @@
-"""Execute a planned sync: the changed pages of a stretch of WAL become one durable L0 file, then the page checksums follow."""
+"""Execute a planned sync: changed pages of a stretch of WAL become one durable L0 file, the page checksums follow."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ IN_DATABASE_FILE = -1
 def add_growth_pages(files: DatabaseFiles, pages: WalPages, commit_before: int, start: int, page_size: int) -> WalPages:
     """Add every page that the database grew over without writing it in this stretch of WAL.
 
-    A free-list leaf need not be written when the file grows past it; without it the chain could not be restored. Its content is
-    its last frame of this generation, else what the database file holds (zeros beyond its end).
+    A free-list leaf need not be written when the file grows past it; without it the chain could not be restored. Its
+    content is its last frame of this generation, else what the database file holds (zeros beyond its end).
     """
     if pages.commit <= commit_before:
         return pages
@@ -85,8 +85,9 @@ def write_sync(
 ) -> SyncResult:
     """Write the L0 file of the next TXID, then the page checksums; durable on return.
 
-    Raises WalMoved (nothing published) if the WAL was restarted while it was read, StateUnknownError if the file may or may
-    not be published, or is and the page checksums could not follow: both are rolled forward when the state is derived again.
+    Raises WalMoved (nothing published) if the WAL was restarted while it was read, StateUnknownError if the file may or
+    may not be published, or is and the page checksums could not follow: both are rolled forward when the state is
+    derived again.
     """
     txid, page_size = state.txid.next(), state.page_size
     after = checksum_after(sums, state, pages)

@@ -1,12 +1,12 @@
 """Compare the whole database with the page checksums of the chain, and ship what differs as one ordinary L0 file.
 
-The first snapshot is the same with nothing to compare with: all pages differ. Two passes under one read transaction: the first
-computes every page's checksum and marks what differs (one bit a page), the second reads the marked pages and encodes them, because
-the database checksum stands in the header, in front. Memory: one block of pages, and the bits.
+The first snapshot is the same with nothing to compare with: all pages differ. Two passes under one read transaction:
+the first computes every page's checksum and marks what differs (one bit a page), the second reads the marked pages and
+encodes them, because the database checksum stands in the header, in front. Memory: one block of pages, and the bits.
 
-While our read transaction is held, a page's content at the read mark does not change: it is its last frame up to mxFrame, which
-nobody can overwrite, or else the database file, which backfill changes only for pages that have such a frame. On a fully
-backfilled WAL it is the database file alone, and nobody can backfill (slot 0).
+While our read transaction is held, a page's content at the read mark does not change: it is its last frame up to
+mxFrame, which nobody can overwrite, or else the database file, which backfill changes only for pages that have such a
+frame. On a fully backfilled WAL it is the database file alone, and nobody can backfill (slot 0).
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def ship_differences(
 ) -> tuple[SyncResult | None, PageSums]:
     """Write an L0 file of the pages that differ from `old` (None: all), and the new page checksums.
 
-    Returns the result (None where no page differs: then no file is written) and the open `pages.crc`. Raises StateUnknownError
-    when the file is published and the page checksums could not follow.
+    Returns the result (None where no page differs: then no file is written) and the open `pages.crc`. Raises
+    StateUnknownError when the file is published and the page checksums could not follow.
     """
     new = PageSums.create(meta.pages_crc.with_name("pages.crc.tmp"), snapshot.page_size)
     try:

@@ -1,14 +1,15 @@
 """Heal a sick WAL: committed frames without salts and checksum, left by the application's SQLite (design section 2).
 
-A reader of the file sees its end at such a frame, and so does recovery: a crash loses every commit behind it. Healing must end
-with an empty WAL; a PASSIVE alone would leave the old prefix in the file, and a crash would replay it over newer pages. TRUNCATE goes
-by the wal-index and takes the write lock itself. A reader of another process below mxFrame would stop it half-way: then wait.
+A reader of the file sees its end at such a frame, and so does recovery: a crash loses every commit behind it. Healing
+must end with an empty WAL; a PASSIVE alone would leave the old prefix in the file, and a crash would replay it over
+newer pages. TRUNCATE goes by the wal-index and takes the write lock itself. A reader of another process below mxFrame
+would stop it half-way: then wait.
 """
 
 from __future__ import annotations
 
-from litestream_py.core.state import SyncResult, Unsealed
 from litestream_py.core.sqlite_version import SAVEPOINT_BUG_FIXED_IN
+from litestream_py.core.state import SyncResult, Unsealed
 from litestream_py.engine.events import SickWalNotice
 from litestream_py.engine.tailer import SickWal, Tailer
 from litestream_py.errors import DatabaseBusyError

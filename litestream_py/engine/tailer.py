@@ -1,8 +1,8 @@
 """`Tailer`: one database being tailed. Owns the SyncState; observe -> plan -> execute -> apply, one step after another.
 
-Not thread-safe: the daemon runs one step at a time for a database. Everything durable is done before `apply` is called, and
-`Tailer.apply` is the only place that assigns the state. A step whose outcome is unknown drops the state; the next `attach` derives
-it from disk.
+Not thread-safe: the daemon runs one step at a time for a database. Everything durable is done before `apply` is called,
+and `Tailer.apply` is the only place that assigns the state. A step whose outcome is unknown drops the state; the next
+`attach` derives it from disk.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Tailer:
         self.meta.close()
 
     def attach(self, base: tuple[LocalChain, PageSums] | None, *, now_ms: int) -> SyncResult | None:
-        """Begin the read transaction and join the database to its chain: continue, compare, or take the first snapshot.
+        """Begin the read transaction, join the database to its chain: continue, compare, or take the first snapshot.
 
         base: the chain and its page checksums; None begins one at TXID 1. Returns the result if a file was written.
         """
@@ -130,7 +130,7 @@ class Tailer:
         return self._join(complete_position(self.files, chain), now_ms=now_ms, reason=None)
 
     def _join(self, chain: LocalChain, *, now_ms: int, reason: str | None) -> SyncResult | None:
-        """(Re)start the read transaction under the write lock, release it; then continue, or compare under the read mark."""
+        """(Re)start the read transaction under the write lock; then continue, or compare under the read mark."""
         page_size = self.files.header().page_size
         if chain.page_size != page_size:
             cause = f"page size changed from {chain.page_size} to {page_size}, and a chain holds one page size"
@@ -208,7 +208,7 @@ class Tailer:
     # --- the read transaction ---
 
     def restart_read(self) -> WalIndex:
-        """End and begin the read transaction; only under the write lock. Returns the index, stable as long as it is held."""
+        """End and begin the read transaction; only under the write lock. Returns the index as it stands then."""
         self.database.end_read()
         self.database.begin_read()
         index = self.files.read_index()
@@ -229,8 +229,8 @@ class Tailer:
     def sync(self, *, now_ms: int) -> SyncResult | None:
         """Copy committed frames into one L0 file; None where there is nothing to copy.
 
-        Raises SickWal if published frames do not verify (heal it), StateUnknownError (drop, attach again), LsyncError with the
-        state unchanged.
+        Raises SickWal if published frames do not verify (heal it), StateUnknownError (drop, attach again), LsyncError
+        with the state unchanged.
         """
         for _ in range(_REPLANS_MAX):
             index = self.files.read_index()
@@ -267,7 +267,7 @@ class Tailer:
         return result
 
     def _wal_reset_bug(self, index: WalIndex) -> bool:
-        """Tell whether the bug has struck in this generation and was not reported yet; read twice, it must be stable."""
+        """Tell whether the bug struck in this generation and was not reported yet; read twice, it must be stable."""
         if not index.wal_reset_bug_struck or index.salts == self._alarmed:
             return False
         again = self.files.read_index()

@@ -1,7 +1,7 @@
 """Read committed frames of the WAL into arrays: which page, where its last version stands, and its checksum.
 
-Memory: 20 bytes a frame, and the frames themselves only while they are few (`_KEPT_BYTES`); a transaction of gigabytes is read
-again page by page when its L0 file is written.
+Memory: 20 bytes a frame, and the frames themselves only while they are few (`_KEPT_BYTES`); a transaction of gigabytes
+is read again page by page when its L0 file is written.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class SickWal(Exception):  # noqa: N818 - not an error of ours: the caller heals
 class WalPages:
     """The last committed version of each page in a stretch of the WAL.
 
-    pgnos: ascending uint32. offsets: int64, byte offset of the page's data in the WAL. sums: uint64 page checksums. commit: size
-    of the database in pages after the last commit. end: byte offset behind it; frame_checksum: running checksum there.
-    limited: committed frames stand behind `end`.
+    pgnos: ascending uint32. offsets: int64, byte offset of the page's data in the WAL. sums: uint64 page checksums.
+    commit: size of the database in pages after the last commit. end: byte offset behind it; frame_checksum: running
+    checksum there. limited: committed frames stand behind `end`.
     """
 
     pgnos: npt.NDArray[np.uint32]
@@ -176,7 +176,8 @@ def find_in_generation(
 ) -> dict[int, int]:
     """Return, for pages written earlier in this generation, the offset of their last version before `end`.
 
-    Needed for a page that the database shrank below and grew over again without writing it: SQLite takes its last frame.
+    Needed for a page that the database shrank below and grew over again without writing it: SQLite takes its last
+    frame.
     """
     frame_bytes = FRAME_HEADER_SIZE + page_size
     chunk_bytes = max(1, _CHUNK_BYTES // frame_bytes) * frame_bytes

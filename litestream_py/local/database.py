@@ -4,8 +4,8 @@
 - the *barrier*, which takes the write lock with BEGIN IMMEDIATE and gives it back with ROLLBACK: it writes nothing;
 - the *checkpointer*.
 
-None of them checkpoints by itself (`wal_autocheckpoint=0`, NO_CKPT_ON_CLOSE) nor deletes the WAL (PERSIST_WAL): nothing is ever
-written to the user's database but what `PRAGMA wal_checkpoint` copies there from the application's own WAL.
+None of them checkpoints by itself (`wal_autocheckpoint=0`, NO_CKPT_ON_CLOSE) nor deletes the WAL (PERSIST_WAL): nothing
+is ever written to the user's database but what `PRAGMA wal_checkpoint` copies there from the application's own WAL.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ class Database:
     def hand_over_read(self) -> None:
         """Begin a new read transaction, then end the old one: there is no moment without one.
 
-        The caller has made sure that the WAL is not fully backfilled (design section 2): on such a WAL the new reader would
-        take slot 0, and the next commit could restart the WAL under frames that nobody has copied.
+        The caller has made sure that the WAL is not fully backfilled (design section 2): on such a WAL the new reader
+        would take slot 0, and the next commit could restart the WAL under frames that nobody has copied.
         """
         with self._errors("read"):
             old = self._reading
@@ -150,8 +150,8 @@ class Database:
     def barrier(self, wait_s: float) -> Iterator[None]:
         """Hold the write lock, having waited at most `wait_s` for it; nothing is written.
 
-        Raises DatabaseBusyError if it cannot be had in time. SQLite's own busy handler sleeps up to 100 ms between tries,
-        which a busy writer's short gaps escape; asking every millisecond gets the lock sooner.
+        Raises DatabaseBusyError if it cannot be had in time. SQLite's own busy handler sleeps up to 100 ms between
+        tries, which a busy writer's short gaps escape; asking every millisecond gets the lock sooner.
         """
         connection = self._connection(self._barrier)
         deadline = time.monotonic() + wait_s
@@ -205,7 +205,8 @@ def _rows(connection: apsw.Connection, sql: str) -> list[tuple[Any, ...]]:
 def integrity_check(path: Path, *, quick: bool = False) -> list[str]:
     """Return what `PRAGMA integrity_check` (or `quick_check`) finds wrong in a database file at rest; empty if nothing.
 
-    The file is opened immutable: no `-wal` or `-shm` appears beside it. Raises DatabaseError if it cannot be opened at all.
+    The file is opened immutable: no `-wal` or `-shm` appears beside it. Raises DatabaseError if it cannot be opened at
+    all.
     """
     uri = f"file:{quote(str(path))}?immutable=1"
     try:

@@ -1,9 +1,9 @@
 """The descriptors of a live database: the one place that opens the database file, its `-shm` and its `-wal`.
 
-POSIX locks belong to (process, inode): closing *any* descriptor of the database or `-shm` file drops every lock that SQLite
-holds on it in this process. So each is opened once, kept, and closed after the last connection has closed; nobody else in
-the process may open, map, copy or hash these files (a test watches the audit events). The `-wal` file carries no locks.
-`-shm` may be truncated by a first opener, so it is read with pread and never mapped.
+POSIX locks belong to (process, inode): closing *any* descriptor of the database or `-shm` file drops every lock that
+SQLite holds on it in this process. So each is opened once, kept, and closed after the last connection has closed;
+nobody else in the process may open, map, copy or hash these files (a test watches the audit events). The `-wal` file
+carries no locks. `-shm` may be truncated by a first opener, so it is read with pread and never mapped.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ def fsync_dir(path: Path) -> None:
 def write_durable(path: Path, chunks: Iterable[bytes]) -> int:
     """Write a new file so that it is there whole and durable, or not at all; returns its size in bytes.
 
-    A crash before the rename leaves only a temporary file, which the next start removes. Raises an LsyncError when nothing
-    was published, StateUnknownError when the rename may or may not have become durable.
+    A crash before the rename leaves only a temporary file, which the next start removes. Raises an LsyncError when
+    nothing was published, StateUnknownError when the rename may or may not have become durable.
     """
     temp = path.with_name(path.name + TEMP_SUFFIX)
     size = 0

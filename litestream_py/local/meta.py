@@ -74,7 +74,7 @@ class MetaDir:
         return self.l0 / name.name
 
     def write_l0(self, txid: TXID, chunks: Iterable[bytes]) -> int:
-        """Write the L0 file of one TXID durably; returns its size in bytes. Errors as `write_durable`."""
+        """Write the L0 file of one TXID durably; returns its size in bytes. Raises as `write_durable`."""
         return write_durable(self.l0_path(FileName(0, txid, txid)), chunks)
 
     def remove_l0(self, names: Iterable[FileName]) -> None:

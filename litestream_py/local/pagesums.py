@@ -14,9 +14,10 @@ All little-endian:
 | 40     | 24   | zero                                             |
 | 64     | 8·n  | checksum of page 1, 2, ... commit (lock page: 0) |
 
-The array is valid if the XOR of its entries, top bit set, is the database checksum (`LSYN` after) of that TXID. Entries are
-written before the header; neither is fsynced. So after a process crash some entries may be those of the next TXID, whose L0
-file is durable already: applying that file again is idempotent. After a power failure the XOR tells whether it is whole.
+The array is valid if the XOR of its entries, top bit set, is the database checksum (`LSYN` after) of that TXID. Entries
+are written before the header; neither is fsynced. So after a process crash some entries may be those of the next TXID,
+whose L0 file is durable already: applying that file again is idempotent. After a power failure the XOR tells whether it
+is whole.
 """
 
 from __future__ import annotations

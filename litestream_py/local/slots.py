@@ -1,4 +1,4 @@
-"""Who holds which read slot of the wal-index: F_GETLK on the lock bytes of `-shm` (SQLite WAL format, section 2.3.1)."""
+"""Who holds which read slot of the wal-index: F_GETLK on the lock bytes of `-shm` (SQLite WAL format, 2.3.1)."""
 
 from __future__ import annotations
 
