@@ -38,7 +38,7 @@ def name(case: dict[str, Any]) -> str:
 
 
 def read_wal(case: dict[str, Any]) -> bytes:
-    return (GOLDEN / case["wal"]).read_bytes()
+    return Path(GOLDEN, case["wal"]).read_bytes()
 
 
 def scan(header: WalHeader, frames: bytes | memoryview, seed: tuple[int, int] | None = None) -> FrameBatch:

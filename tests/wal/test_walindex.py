@@ -22,7 +22,7 @@ def test_agrees_with_the_wal_that_sqlite_wrote(tmp_path: Path, page_size: int) -
     db = apsw.Connection(str(path))
     db.execute(f"pragma page_size={page_size}; pragma journal_mode=wal; pragma wal_autocheckpoint=0").fetchall()
     db.execute("create table t(a); insert into t values (randomblob(9000))")
-    (pages,) = db.execute("pragma page_count").fetchone()
+    pages = db.pragma("page_count")
     # Closing these descriptors drops the connection's locks: harmless here, where nobody else has the database open.
     index = WalIndex.parse((tmp_path / "a.db-shm").read_bytes()[:WAL_INDEX_HEADER_SIZE])
     wal = (tmp_path / "a.db-wal").read_bytes()
@@ -39,7 +39,7 @@ def test_agrees_with_the_wal_that_sqlite_wrote(tmp_path: Path, page_size: int) -
     assert (index.mx_frame, index.n_backfill, index.big_endian) == (batch.last_commit, 0, header.big_endian)
     assert index.frame_checksum == tuple(batch.checksums[index.mx_frame - 1].tolist())
 
-    _, log, done = db.execute("pragma wal_checkpoint(passive)").fetchone()
+    _, log, done = next(iter(db.execute("pragma wal_checkpoint(passive)")))
     after = WalIndex.parse((tmp_path / "a.db-shm").read_bytes())
     assert after is not None
     assert (after.n_backfill, after.n_backfill_attempted) == (log, done)
