@@ -82,7 +82,7 @@ def command_line_config(db: str, url: str, *, env: Mapping[str, str] | None = No
     try:
         path = parse_path(db)
     except BadValueError as error:
-        raise ConfigError("replicate", db, error, hint=error.hint) from error
+        raise ConfigError("replicate", db or "database", error.cause, hint=error.hint) from error
     return Config(source="command line", dbs=(DbConfig(path=path, replica=replica),))
 
 

@@ -33,7 +33,7 @@ def read_replica(found: Section, defaults: Section, source: Source, env: Mapping
             _check_file_keys(found, source)
         return ReplicaConfig(target=complete(target, env), sync_interval_s=keys.sync_interval_s)
     except BadValueError as error:
-        raise source.error(found.lines.get("path", found.line), str(error), error.hint) from error
+        raise source.error(found.lines.get("path", found.line), error.cause, error.hint) from error
     except ConfigError as error:
         if error.operation == "read configuration":
             raise

@@ -95,5 +95,6 @@ def _bad_value(errors: ValidationError, found: Section, source: Source) -> Confi
     if first["type"] == "missing":
         return source.error(line, f"{key!r} is missing")
     bad = first.get("ctx", {}).get("error")
-    hint = bad.hint if isinstance(bad, BadValueError) else None
-    return source.error(line, f"{key!r}: {bad or first['msg']}", hint)
+    if isinstance(bad, BadValueError):
+        return source.error(line, f"{key!r}: {bad.cause}", bad.hint)
+    return source.error(line, f"{key!r}: {first['msg']}")

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import BeforeValidator
 
+from litestream_py.errors import ConfigError
+
 _UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
@@ -25,12 +27,11 @@ TRUNCATE_PAGES_DEFAULT: Final = 121_359
 """Litestream's: 500 MB of WAL at 4 KiB pages."""
 
 
-class BadValueError(ValueError):
-    """A value that its key does not take, and how to write it."""
+class BadValueError(ConfigError, ValueError):
+    """A value that its key does not take, and how to write it; a ValueError because that is what pydantic collects."""
 
     def __init__(self, cause: str, hint: str | None = None) -> None:
-        self.hint = hint
-        super().__init__(cause)
+        super().__init__("read", "value", cause, hint=hint)
 
 
 class Address(NamedTuple):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-LEVELS: Final = {"trace": 5, "debug": 10, "info": 20, "warn": 30, "error": 40}
+LEVELS: Final = {"trace": 0, "debug": 10, "info": 20, "warn": 30, "error": 40}
 """Names of the levels, Litestream's; `warning` is taken for `warn`."""
 
 MASK: Final = "***"

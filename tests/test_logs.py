@@ -45,7 +45,7 @@ def test_json_is_one_object_per_event(stream: io.StringIO) -> None:
     assert event == {"db": "/a.db", "event": "file uploaded", "level": "info", "size": 12, "pages": [1, 2]}
 
 
-@pytest.mark.parametrize(("level", "told"), [("debug", 3), ("INFO", 2), ("warning", 1), ("error", 0)])
+@pytest.mark.parametrize(("level", "told"), [("trace", 3), ("debug", 3), ("INFO", 2), ("warning", 1), ("error", 0)])
 def test_the_level_filters(stream: io.StringIO, level: str, told: int) -> None:
     """A level tells itself and what is worse; its name is taken in any case."""
     logs.configure(level=level, stream=stream)
