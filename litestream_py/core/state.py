@@ -66,6 +66,7 @@ class SyncResult:
     ltx_bytes: int
     wal_bytes: int
     limited: bool = False
+    seconds: float = 0.0
     sealed: bool = False
     file_complete: bool = False
     reason: str | None = None
@@ -94,6 +95,7 @@ class CheckpointResult:
     busy: bool
     log: int
     checkpointed: int
+    seconds: float = 0.0
 
     @property
     def outcome(self) -> str:

@@ -43,11 +43,10 @@ SyncPlan = Nothing | ReadFrames | ContinuityLost
 
 def plan_sync(state: SyncState, index: WalIndex) -> SyncPlan:
     """Decide what to read; pure. `index` must be stable and read while our read transaction is held."""
-    if index.mx_frame == 0:
-        # An empty generation: restarted by a TRUNCATE, or never used. Its first commit brings salts we will judge then.
-        return Nothing()
-    if index.page_size != state.page_size:
+    if index.mx_frame and index.page_size != state.page_size:
         return ContinuityLost("page-size-changed")
+    # An empty generation (mxFrame 0) is judged like any other: restarted or truncated before we had copied all of the
+    # one before, it is a loss, though there is nothing to read in it.
     end = frame_offset(index.mx_frame + 1, state.page_size)
     if index.salts == state.wal.salts:
         if end < state.wal.offset:
@@ -55,4 +54,4 @@ def plan_sync(state: SyncState, index: WalIndex) -> SyncPlan:
         return Nothing() if end == state.wal.offset else ReadFrames(index.salts, state.wal.offset, end)
     if not state.sealed:
         return ContinuityLost("restarted-while-not-sealed")
-    return ReadFrames(index.salts, WAL_HEADER_SIZE, end)
+    return ReadFrames(index.salts, WAL_HEADER_SIZE, end) if index.mx_frame else Nothing()

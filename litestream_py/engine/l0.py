@@ -28,11 +28,15 @@ IN_DATABASE_FILE = -1
 """Stands for an offset in the WAL where a page's content is in the database file."""
 
 
-def add_growth_pages(files: DatabaseFiles, pages: WalPages, commit_before: int, start: int, page_size: int) -> WalPages:
+def add_growth_pages(
+    files: DatabaseFiles, pages: WalPages, plan: ReadFrames, *, commit_before: int, page_size: int
+) -> WalPages:
     """Add every page that the database grew over without writing it in this stretch of WAL.
 
     A free-list leaf need not be written when the file grows past it; without it the chain could not be restored. Its
-    content is its last frame of this generation, else what the database file holds (zeros beyond its end).
+    content is its last frame of this generation, else what the database file holds (zeros beyond its end). A frame
+    behind this stretch counts too: a checkpoint may have put it into the file already, and the file must not change
+    while we read.
     """
     if pages.commit <= commit_before:
         return pages
@@ -41,7 +45,7 @@ def add_growth_pages(files: DatabaseFiles, pages: WalPages, commit_before: int, 
     missing = missing[missing != lock_pgno(page_size)]
     if not missing.size:
         return pages
-    earlier = find_in_generation(files, missing, end=start, page_size=page_size)
+    earlier = find_in_generation(files, missing, plan, page_size=page_size)
     offsets = np.array([earlier.get(int(pgno), IN_DATABASE_FILE) for pgno in missing], np.int64)
     sums = np.array(
         [

@@ -7,6 +7,8 @@ and `Tailer.apply` is the only place that assigns the state. A step whose outcom
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -40,8 +42,7 @@ class Tailer:
         self.publish = publish
         self.database = Database(path, busy_timeout_s=limits.busy_timeout_s)
         self.files = DatabaseFiles(path)
-        self.read_mark = 0
-        """mxFrame when our read transaction began."""
+        self._mark = ((0, 0), 0)  # generation, and mxFrame at least as high as our read mark in it
         self._state: SyncState | None = None
         self._sums: PageSums | None = None
         self._alarmed: tuple[int, int] | None = None  # generation for which the WAL-reset bug was reported
@@ -110,7 +111,7 @@ class Tailer:
             raise
 
     def close(self) -> None:
-        """End everything; idempotent. Connections first, then descriptors, or SQLite's locks are lost before their time."""
+        """End everything; idempotent. Connections first: closing a descriptor earlier would drop SQLite's locks."""
         self._state = None
         self.database.close()
         self.files.close()
@@ -120,7 +121,7 @@ class Tailer:
         self.meta.close()
 
     def attach(self, base: tuple[LocalChain, PageSums] | None, *, now_ms: int) -> SyncResult | None:
-        """Begin the read transaction, join the database to its chain: continue, compare, or take the first snapshot.
+        """Begin the read transaction and join the database to its chain: continue, compare, or snapshot.
 
         base: the chain and its page checksums; None begins one at TXID 1. Returns the result if a file was written.
         """
@@ -165,6 +166,7 @@ class Tailer:
         )
 
     def _compare(self, chain: LocalChain, index: WalIndex, *, reason: str, now_ms: int) -> SyncResult | None:
+        started_s = time.monotonic()
         snapshot = read_snapshot(self.files, index, chain.page_size)
         result, self._sums = ship_differences(
             self.meta, snapshot, chain, self._sums, reason=reason, now_ms=now_ms
@@ -185,6 +187,7 @@ class Tailer:
                 )
             )
             return None
+        result = replace(result, seconds=time.monotonic() - started_s)
         self.apply(result)
         self.publish(result)
         return result
@@ -212,17 +215,22 @@ class Tailer:
         self.database.end_read()
         self.database.begin_read()
         index = self.files.read_index()
-        self.read_mark = index.mx_frame
+        self._mark = (index.salts, index.mx_frame)
         return index
 
     def hand_over_read(self, index: WalIndex) -> None:
-        """Move the read mark forward, if there are frames to back-fill beyond it.
+        """Move the read mark forward, if there are frames to backfill beyond it.
 
-        Never on a fully backfilled WAL: the new reader would take slot 0 unsealed (design section 2).
+        Never on a fully backfilled WAL: the new reader would take slot 0 unsealed (design section 2). That the mark
+        really moves forward is part of the rule: a held mark below mxFrame keeps others from completing the backfill
+        between our look and the new reader's start (found by the model). So the mark we remember is read after the new
+        reader began, and may be higher than its own, never lower.
         """
-        if index.mx_frame > index.n_backfill and index.mx_frame > self.read_mark:
+        salts, mark = self._mark
+        if index.mx_frame > index.n_backfill and (index.salts != salts or index.mx_frame > mark):
             self.database.hand_over_read()
-            self.read_mark = index.mx_frame
+            after = self.files.read_index()
+            self._mark = (after.salts, after.mx_frame)
 
     # --- sync ---
 
@@ -253,6 +261,7 @@ class Tailer:
         state = self.state
         if self._sums is None:
             raise StateUnknownError("sync", self.path, "the page checksums are not open")
+        started_s = time.monotonic()
         pages = read_pages(
             self.files,
             plan,
@@ -260,8 +269,9 @@ class Tailer:
             seed=state.wal.frame_checksum,
             wal_bytes_max=self.limits.sync_wal_bytes_max,
         )
-        pages = add_growth_pages(self.files, pages, state.commit, plan.start, state.page_size)
+        pages = add_growth_pages(self.files, pages, plan, commit_before=state.commit, page_size=state.page_size)
         result = write_sync(self.meta, self.files, self._sums, state, plan, pages, now_ms=now_ms)
+        result = replace(result, seconds=time.monotonic() - started_s)
         self.apply(result)
         self.publish(result)
         return result
@@ -277,11 +287,15 @@ class Tailer:
         self.publish(WalResetBugNotice(index.mx_frame, index.n_backfill))
         return True
 
+    def behind(self) -> bool:
+        """Tell whether a sync would find something to do; a few microseconds."""
+        return not isinstance(plan_sync(self.state, self.files.read_index()), Nothing)
+
     def pending_bytes(self, index: WalIndex) -> int:
         """Return how many bytes of committed WAL are not copied yet."""
+        state = self.state
         if index.mx_frame == 0:
             return 0
-        state = self.state
         start = state.wal.offset if index.salts == state.wal.salts else WAL_HEADER_SIZE
         return max(0, frame_offset(index.mx_frame + 1, state.page_size) - start)
 

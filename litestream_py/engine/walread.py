@@ -80,7 +80,7 @@ def read_header(files: DatabaseFiles, salts: tuple[int, int]) -> WalHeader:
 
 
 def check_unmoved(files: DatabaseFiles, salts: tuple[int, int]) -> None:
-    """Raise WalMoved unless file and index still are the generation `salts`: what was read since was not overwritten."""
+    """Raise WalMoved unless file and index are still the generation `salts`: nothing read since was overwritten."""
     read_header(files, salts)
     if files.read_index().salts != salts:
         raise WalMoved
@@ -172,20 +172,22 @@ def _last_versions(
 
 
 def find_in_generation(
-    files: DatabaseFiles, wanted: npt.NDArray[Any], *, end: int, page_size: int
+    files: DatabaseFiles, wanted: npt.NDArray[Any], plan: ReadFrames, *, page_size: int
 ) -> dict[int, int]:
-    """Return, for pages written earlier in this generation, the offset of their last version before `end`.
+    """Return, for pages without a frame in the stretch being copied, where another frame of this generation has them.
 
-    Needed for a page that the database shrank below and grew over again without writing it: SQLite takes its last
-    frame.
+    The last one before plan.start, else the first one behind. Needed for a page that the database shrank below and grew
+    over again without writing it: SQLite takes its last frame.
     """
     frame_bytes = FRAME_HEADER_SIZE + page_size
     chunk_bytes = max(1, _CHUNK_BYTES // frame_bytes) * frame_bytes
     found: dict[int, int] = {}
-    for position in range(WAL_HEADER_SIZE, end, chunk_bytes):
-        data = files.read_wal(position, min(chunk_bytes, end - position))
+    for position in range(WAL_HEADER_SIZE, plan.end, chunk_bytes):
+        data = files.read_wal(position, min(chunk_bytes, plan.end - position))
         words = np.frombuffer(data, ">u4", count=len(data) // frame_bytes * (frame_bytes // 4))
         pgnos = words.reshape(-1, frame_bytes // 4)[:, 0]
         for frame in np.isin(pgnos, wanted).nonzero()[0].tolist():
-            found[int(pgnos[frame])] = position + frame * frame_bytes + FRAME_HEADER_SIZE
+            pgno, start = int(pgnos[frame]), position + frame * frame_bytes
+            if start < plan.start or pgno not in found:
+                found[pgno] = start + FRAME_HEADER_SIZE
     return found

@@ -178,9 +178,11 @@ class Database:
 
         A blocked checkpoint is a row with busy set, not an error; apsw's own wal_checkpoint() would raise and lose it.
         """
+        started_s = time.monotonic()
         with self._errors("checkpoint"):
             busy, log, done = _rows(self._connection(self._checkpointer), f"PRAGMA wal_checkpoint({mode})")[0]
-        return CheckpointResult(mode=mode, busy=bool(busy), log=log, checkpointed=done)
+        seconds = time.monotonic() - started_s
+        return CheckpointResult(mode=mode, busy=bool(busy), log=log, checkpointed=done, seconds=seconds)
 
     def close(self) -> None:
         """End the read transaction and close every connection; idempotent. The WAL stays as it is."""

@@ -150,6 +150,11 @@ class DatabaseFiles:
         with os_errors("stat", wal_path(self.path)):
             return os.fstat(self._wal).st_size
 
+    def index_bytes(self) -> bytes:
+        """Return the first copy of the wal-index header as it is: different bytes mean that something was committed."""
+        with os_errors("read", shm_path(self.path)):
+            return os.pread(self._shm, 48, 0)
+
     def read_index_once(self) -> WalIndex | None:
         """Return the wal-index header, or None while a writer is in the middle of changing it."""
         with os_errors("read", shm_path(self.path)):

@@ -1,0 +1,297 @@
+"""The job that tails one database: wait for the file, join it to its chain, then sync and checkpoint."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+from litestream_py.core.backoff import next_delay
+from litestream_py.core.checkpoint import Checkpoint, CheckpointFacts, choose_checkpoint
+from litestream_py.daemon.replication import Replication, now_ms
+from litestream_py.daemon.watch import WalWatch
+from litestream_py.engine.adopt import adopt
+from litestream_py.engine.chain import load_chain
+from litestream_py.engine.checkpointer import checkpoint
+from litestream_py.engine.fetch import list_replica
+from litestream_py.engine.sick import heal
+from litestream_py.engine.walread import SickWal
+from litestream_py.errors import (
+    LsyncError,
+    OwnedElsewhereError,
+    ReplicaError,
+    SourceRejectedError,
+    StateUnknownError,
+)
+from litestream_py.local.dbfiles import wal_path
+from litestream_py.wal.records import FRAME_HEADER_SIZE
+
+WAITABLE: Final = frozenset({"missing", "empty"})
+_WAIT_S: Final = 0.5
+_JOURNAL_PATIENCE_S: Final = 5.0
+"""An application that has just created its database switches it to WAL mode within moments."""
+_HOT_TRIES: Final = 9
+_BACKOFF_MAX_S: Final = 30.0
+_PROBES_PER_STAT: Final = 5
+"""Every so many probes, look whether the files were replaced by others."""
+_WORK_FACTOR_MAX: Final = 256
+
+
+class Phase(Enum):
+    """Where the job stands."""
+
+    WAITING = "waiting"
+    JOINING = "joining"
+    TAILING = "tailing"
+    ENDED = "ended"
+
+
+class DatabaseJob:
+    """Tails one database; see `scheduler.Job`."""
+
+    def __init__(
+        self, replication: Replication, watch: WalWatch, wake_upload: Callable[[], None], *, wait_for_file: bool
+    ) -> None:
+        self._r = replication
+        self._watch = watch
+        self._wake_upload = wake_upload
+        self._wait_for_file = wait_for_file
+        self.phase = Phase.WAITING
+        self._hot = 0  # tries left to see a commit whose write the file system has reported already
+        self._next_sync_s = 0.0
+        self._failures = 0
+        self._waiting_since_s: float | None = None
+        self._checkpointed_s = 0.0
+        self._checkpoint_failures = 0
+        self._checkpoint_failed_s = 0.0
+        self._index_seen: bytes = b""
+        self._probes = 0
+
+    # --- the scheduler's side ---
+
+    def touched(self) -> None:
+        """A write to the WAL was reported: its commit will be published within moments (the fsync stands between)."""
+        self._hot = _HOT_TRIES
+
+    def probe(self) -> bool:
+        """Tell whether the wal-index has changed since the last sync."""
+        if self.phase is not Phase.TAILING:
+            return False
+        self._probes += 1
+        if self._probes % _PROBES_PER_STAT == 0 and not self._r.tailer.files.unchanged():
+            return True
+        return self._r.tailer.files.index_bytes() != self._index_seen
+
+    def crashed(self, error: BaseException) -> float | None:
+        """A mistake of ours: drop the state and derive it again, and say so."""
+        self._r.publisher.crashed(error)
+        return self._start_over()
+
+    def step(self) -> float | None:
+        """Do one step of the phase we are in; returns seconds until the next, or None to sleep until woken."""
+        if self._r.ended is not None:
+            self.close()
+            return None
+        try:
+            delay_s = self._advance()
+        except SourceRejectedError as error:
+            return self._rejected(error)
+        except OwnedElsewhereError as error:
+            return self._end(error)
+        except SickWal as sick:
+            return self._heal(sick)
+        except LsyncError as error:
+            return self._failed(error)
+        self._failures = 0
+        self._r.publisher.recovered()
+        return delay_s
+
+    def _advance(self) -> float | None:
+        reason = self._r.take_rebase()
+        if reason is not None and self.phase is Phase.TAILING:
+            self._r.publisher.rebased(reason)
+            self._r.tailer.drop()
+            self.phase = Phase.JOINING
+            self._join(rebase=True)
+        if self.phase is Phase.WAITING:
+            self._r.tailer.open(convert=self._r.config.journal_mode == "convert")
+            self._waiting_since_s = None
+            self.phase = Phase.JOINING
+        if self.phase is Phase.JOINING:
+            self._join(rebase=False)
+        return self._tail()
+
+    # --- join ---
+
+    def _join(self, *, rebase: bool) -> None:
+        """Join the database to its chain: the local one, else the replica's, else a new one.
+
+        A replica that cannot be reached does not hold capture back: a chain is begun locally, and if the replica turns
+        out to hold another one, the upload job asks for a rebase.
+        """
+        tailer = self._r.tailer
+        base = None if rebase else load_chain(tailer.meta)
+        if base is None:
+            try:
+                listing = list_replica(self._r.client)
+            except ReplicaError as error:
+                if rebase or not error.retryable:
+                    raise
+                self._r.publisher.failed("connect", error)
+                tailer.meta.reset()
+            else:
+                base = adopt(self._r.client, listing, tailer.meta)
+        try:
+            result = tailer.attach(base, now_ms=now_ms())
+        except BaseException:
+            tailer.drop()
+            raise
+        self.phase = Phase.TAILING
+        self._r.publisher.attached(tailer.state, continued=result is None)
+        self._r.uploader.forget()
+        self._checkpointed_s = time.monotonic()
+        self._wake_upload()
+
+    # --- tail ---
+
+    def _tail(self) -> float | None:
+        tailer = self._r.tailer
+        tailer.check_files()
+        before = tailer.files.index_bytes()
+        now_s = time.monotonic()
+        if not tailer.behind():
+            self._index_seen = before
+            return self._rest(now_s)
+        if now_s < self._next_sync_s:
+            return self._next_sync_s - now_s
+        txid = tailer.state.txid
+        while (result := tailer.sync(now_ms=now_ms())) is not None:
+            self._wake_upload()
+            if not result.limited:
+                break
+        self._checkpoint(now_s)
+        made = min(2, tailer.state.txid - txid)  # a seal may have made one of its own; a backlog is not paced
+        self._next_sync_s = now_s + self._r.config.replica.sync_interval_s * max(1, made)
+        self._hot = 0
+        return max(0.0, self._next_sync_s - time.monotonic())
+
+    def _rest(self, now_s: float) -> float | None:
+        """Nothing to copy: checkpoint if it is time, arm the watch, look once more; then sleep until told."""
+        tailer = self._r.tailer
+        self._checkpoint(now_s)
+        self._index_seen = before = tailer.files.index_bytes()
+        self._watch.arm(wal_path(tailer.path), self)
+        if tailer.files.index_bytes() != before:
+            return 0.0
+        if self._hot:
+            self._hot -= 1
+            return 0.001 * 2.0 ** (_HOT_TRIES - 1 - self._hot)
+        interval_s = self._r.config.checkpoint_interval_s
+        if interval_s and tailer.state.synced_since_checkpoint:
+            pause_s = min(30.0, 0.5 * 2.0 ** min(self._checkpoint_failures, 10)) if self._checkpoint_failures else 0.0
+            return max(self._checkpointed_s + interval_s, self._checkpoint_failed_s + pause_s) - now_s + 0.01
+        return None
+
+    def _checkpoint(self, now_s: float) -> None:
+        tailer = self._r.tailer
+        state = tailer.state
+        facts = CheckpointFacts(
+            index=tailer.files.read_index(),
+            wal_file_pages=tailer.files.wal_size() // (FRAME_HEADER_SIZE + state.page_size),
+            may_restart=state.sealed and state.file_complete,
+            changed=state.synced_since_checkpoint,
+            last_s=self._checkpointed_s,
+            failed=self._checkpoint_failures,
+            failed_s=self._checkpoint_failed_s,
+        )
+        what = choose_checkpoint(facts, self._r.checkpoint_limits, now_s)
+        if what is Checkpoint.NONE:
+            return
+        txid = state.txid
+        factor = min(_WORK_FACTOR_MAX, 2**self._checkpoint_failures)
+        outcome = checkpoint(tailer, what, now_ms=now_ms, work_factor=factor)
+        if tailer.state.txid != txid:
+            self._wake_upload()
+        if outcome.complete:
+            self._checkpointed_s = time.monotonic()
+            self._checkpoint_failures = 0
+        else:
+            self._checkpoint_failures += 1
+            self._checkpoint_failed_s = time.monotonic()
+            self._r.publisher.checkpoint_incomplete(what, outcome.why, self._checkpoint_failures)
+
+    # --- what can go wrong ---
+
+    def _heal(self, sick: SickWal) -> float | None:
+        try:
+            heal(self._r.tailer, sick, now_ms=now_ms())
+        except (SickWal, LsyncError) as error:
+            self._failures += 1
+            if isinstance(error, LsyncError):
+                self._r.publisher.failed("heal", error)
+            return next_delay(self._failures, base_s=0.1, max_s=5.0, rng=random.random)
+        if not self._r.tailer.attached:
+            return self._start_over(0.0)
+        self._wake_upload()
+        return 0.0
+
+    def _rejected(self, error: SourceRejectedError) -> float | None:
+        now_s = time.monotonic()
+        first = self._waiting_since_s is None
+        self._waiting_since_s = since_s = now_s if self._waiting_since_s is None else self._waiting_since_s
+        patience_s = _JOURNAL_PATIENCE_S if error.reason == "journal-mode" else 0.0
+        may_wait = (error.reason in WAITABLE and self._wait_for_file) or now_s - since_s < patience_s
+        if self.phase is Phase.WAITING and may_wait:
+            if first:
+                self._r.publisher.waiting(error)
+            return _WAIT_S
+        return self._end(error)
+
+    def _failed(self, error: LsyncError) -> float | None:
+        self._r.publisher.failed("sync", error)
+        self._failures += 1
+        tailer = self._r.tailer
+        if isinstance(error, StateUnknownError) or (self.phase is Phase.TAILING and not tailer.files.unchanged()):
+            return self._start_over(None if self._failures > 1 else 0.0)
+        if tailer.attached and not tailer.database.reading:
+            tailer.drop()
+        if self.phase is Phase.TAILING and not tailer.attached:
+            self.phase = Phase.JOINING
+        return next_delay(self._failures - 1, base_s=0.2, max_s=_BACKOFF_MAX_S, rng=random.random)
+
+    def _start_over(self, delay_s: float | None = None) -> float:
+        """Close everything and begin again from disk."""
+        self.close()
+        self.phase = Phase.WAITING
+        if delay_s is None:
+            return next_delay(self._failures, base_s=0.2, max_s=_BACKOFF_MAX_S, rng=random.random)
+        return delay_s
+
+    def _end(self, error: LsyncError) -> float | None:
+        """Give the database up; there is no next step."""
+        self._r.publisher.ended(error)
+        self.close()
+        self._r.end(error)
+        return None
+
+    def close(self) -> None:
+        """Let go of the database; idempotent."""
+        self._r.tailer.close()
+        self.phase = Phase.ENDED
+
+    # --- shutdown ---
+
+    def finish(self) -> LsyncError | None:
+        """Copy what was committed until now; returns the error if that was not possible."""
+        if self.phase is not Phase.TAILING:
+            return None
+        try:
+            while (result := self._r.tailer.sync(now_ms=now_ms())) is not None and result.limited:
+                pass
+        except SickWal as sick:
+            return StateUnknownError("sync", self._r.config.path, str(sick))
+        except LsyncError as error:
+            return error
+        return None

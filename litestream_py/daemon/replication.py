@@ -1,0 +1,89 @@
+"""What the two jobs of one database share: its tailer, its uploader, and what they tell each other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from litestream_py.config_model import DbConfig
+from litestream_py.core.checkpoint import CheckpointLimits
+from litestream_py.core.ports import ReplicaClient
+from litestream_py.daemon.publisher import Publisher
+from litestream_py.engine.events import TailLimits
+from litestream_py.engine.owner import Owner
+from litestream_py.engine.tailer import Tailer
+from litestream_py.engine.uploader import Uploader
+from litestream_py.errors import LsyncError
+from litestream_py.local.machine import host_name, writer_id
+from litestream_py.local.meta import MetaDir, default_meta_path
+
+
+def now_ms() -> int:
+    """Return the wall clock in Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(eq=False)
+class Replication:
+    """One database and its replica.
+
+    rebase: why the local chain must be derived from the replica's again; set by the upload job, cleared by the database
+    job. ended: the error for which this database is given up; the daemon goes on with the others.
+    """
+
+    config: DbConfig
+    client: ReplicaClient
+    publisher: Publisher
+    tailer: Tailer
+    uploader: Uploader
+    rebase: str | None = None
+    ended: LsyncError | None = None
+    on_end: Callable[[], None] = lambda: None
+    lock: threading.Lock = field(default_factory=threading.Lock)  # protects rebase and ended
+
+    @classmethod
+    def create(cls, config: DbConfig, client: ReplicaClient, publisher: Publisher) -> Replication:
+        """Build the tailer and the uploader of one database; nothing is opened yet."""
+        meta = MetaDir(config.meta_path or default_meta_path(config.path))
+        limits = TailLimits(
+            lock_wait_s=config.lock_wait_s,
+            lock_work_bytes=config.lock_work_bytes,
+            sync_wal_bytes_max=config.sync_wal_bytes_max,
+            busy_timeout_s=config.busy_timeout_s,
+        )
+        owner = Owner(client, writer_id=writer_id(config.path), host=host_name())
+        return cls(
+            config=config,
+            client=client,
+            publisher=publisher,
+            tailer=Tailer(config.path, meta, limits, publisher.tailed),
+            uploader=Uploader(client, meta, owner, publisher.uploaded),
+        )
+
+    @property
+    def checkpoint_limits(self) -> CheckpointLimits:
+        """The thresholds of `choose_checkpoint`."""
+        return CheckpointLimits(
+            pages_min=self.config.checkpoint_pages_min,
+            interval_s=self.config.checkpoint_interval_s,
+            truncate_pages=self.config.truncate_pages,
+        )
+
+    def request_rebase(self, reason: str) -> None:
+        """Ask the database job to start over from the replica's chain."""
+        with self.lock:
+            self.rebase = reason
+
+    def take_rebase(self) -> str | None:
+        """Return and clear the request."""
+        with self.lock:
+            reason, self.rebase = self.rebase, None
+            return reason
+
+    def end(self, error: LsyncError) -> None:
+        """Give this database up; the first reason stays."""
+        with self.lock:
+            self.ended = self.ended or error
+        self.on_end()

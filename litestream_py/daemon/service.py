@@ -1,0 +1,162 @@
+"""The daemon: many databases, one scheduler, signals, and an orderly end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Final
+
+from litestream_py.config_model import Config
+from litestream_py.core.ports import ReplicaClient
+from litestream_py.daemon.database_job import DatabaseJob, Phase
+from litestream_py.daemon.publisher import Publisher
+from litestream_py.daemon.replication import Replication, now_ms
+from litestream_py.daemon.scheduler import Scheduler
+from litestream_py.daemon.upload_job import UploadJob
+from litestream_py.daemon.watch import WalWatch
+from litestream_py.engine.uploader import RebaseNeeded
+from litestream_py.errors import ConfigError, ExitCode, LsyncError, TransientNetworkError
+from litestream_py.local.database import require_safe_sqlite
+from litestream_py.logs import get_logger
+
+_SYNC_THREADS_MAX: Final = 4
+_UPLOAD_THREADS_MAX: Final = 16
+
+Pair = tuple[Replication, DatabaseJob, UploadJob]
+
+
+class Service:
+    """Replicates every database of a configuration until told to stop, or until none is left."""
+
+    def __init__(
+        self,
+        config: Config,
+        open_client: Callable[[int], ReplicaClient],
+        publishers: Sequence[Publisher],
+        *,
+        wait_for_file: bool = True,
+    ) -> None:
+        """Build everything; nothing is opened. open_client(i): the client of database i. Raises ConfigError."""
+        require_safe_sqlite()
+        if not config.dbs:
+            raise ConfigError("start", config.source, "dbs is empty: there is nothing to replicate")
+        self._config = config
+        self._watch = WalWatch()
+        self._scheduler = Scheduler(events=self._watch, probe_s=min(db.monitor_interval_s for db in config.dbs))
+        count = len(config.dbs)
+        self._sync_pool = ThreadPoolExecutor(min(_SYNC_THREADS_MAX, count), "sync")
+        self._upload_pool = ThreadPoolExecutor(min(_UPLOAD_THREADS_MAX, count), "upload")
+        self._wait_for_file = wait_for_file
+        self._pairs: list[Pair] = []
+        self._signals = 0
+        self._log = get_logger()
+        for number, db in enumerate(config.dbs):
+            self._add(Replication.create(db, open_client(number), publishers[number]))
+
+    def _add(self, replication: Replication) -> None:
+        database = DatabaseJob(
+            replication, self._watch, lambda: self._scheduler.wake(upload), wait_for_file=self._wait_for_file
+        )
+        upload = UploadJob(replication, lambda: self._scheduler.wake(database))
+        replication.on_end = self._one_ended
+        self._pairs.append((replication, database, upload))
+
+    # --- run ---
+
+    def run(self) -> ExitCode:
+        """Replicate until SIGTERM or SIGINT, or until no database is left; returns the exit code (design section 9).
+
+        Raises the LsyncError of the first database that was given up when none is left.
+        """
+        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            for _, database, upload in self._pairs:
+                self._scheduler.add(database, self._sync_pool)
+                self._scheduler.add(upload, self._upload_pool)
+            self._log.info("started", databases=len(self._pairs), pid=os.getpid())
+            self._scheduler.run()
+            return self._finish()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def stop(self) -> None:
+        """Ask `run` to end, as SIGTERM does."""
+        self._scheduler.stop()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            # Everything captured is durable in the local log: leaving now loses nothing, it is shipped at the next
+            # start.
+            os.write(2, b"lsync: aborted by a second signal; what was not uploaded is kept locally\n")
+            os._exit(ExitCode.UNREACHABLE)
+        os.write(2, f"lsync: {signal.Signals(number).name}: final sync\n".encode())
+        self._scheduler.stop()
+
+    def _one_ended(self) -> None:
+        if all(replication.ended is not None for replication, _, _ in self._pairs):
+            self._scheduler.stop()
+
+    # --- the end ---
+
+    def _finish(self) -> ExitCode:
+        """Copy and upload what is there, within the shutdown budget; then let go of everything."""
+        deadline_s = time.monotonic() + self._config.shutdown_sync_timeout_s
+        # Steps under way end first: nobody else may use a tailer or an uploader from here on.
+        self._sync_pool.shutdown(wait=True, cancel_futures=True)
+        self._upload_pool.shutdown(wait=True, cancel_futures=True)
+        with ThreadPoolExecutor(min(_UPLOAD_THREADS_MAX, len(self._pairs)), "finish") as pool:
+            errors = list(pool.map(lambda pair: self._finish_one(pair, deadline_s), self._pairs))
+        for replication, database, _ in self._pairs:
+            database.close()
+            replication.client.close()
+        self._watch.close()
+        ended = [replication.ended for replication, _, _ in self._pairs if replication.ended is not None]
+        if len(ended) == len(self._pairs) and not self._signals:
+            raise _worst(ended)
+        remaining = [error for error in errors if error is not None]
+        self._log.info("stopped", unreplicated_databases=len(remaining))
+        return remaining[0].exit_code if remaining else ExitCode.OK
+
+    def _finish_one(self, pair: Pair, deadline_s: float) -> LsyncError | None:
+        replication, database, upload = pair
+        if replication.ended is not None or database.phase is not Phase.TAILING:
+            return None
+        error = database.finish() or self._upload_rest(replication, upload, deadline_s)
+        replication.publisher.finished(error)
+        return error
+
+    def _upload_rest(self, replication: Replication, upload: UploadJob, deadline_s: float) -> LsyncError | None:
+        while True:
+            try:
+                while replication.uploader.step(now_ms=now_ms()):
+                    if time.monotonic() >= deadline_s and replication.uploader.pending():
+                        return upload.last_error or _out_of_time(replication)
+                return None
+            except RebaseNeeded as need:
+                cause = f"the replica changed: {need.reason}"
+                return TransientNetworkError("upload to", replication.client.url, cause)
+            except LsyncError as error:
+                pause_s = self._config.shutdown_sync_interval_s
+                if not error.retryable or time.monotonic() + pause_s >= deadline_s:
+                    return error
+                time.sleep(pause_s)
+
+
+def _out_of_time(replication: Replication) -> LsyncError:
+    return TransientNetworkError(
+        "upload to",
+        replication.client.url,
+        "the shutdown time-out passed",
+        hint="what was not uploaded is kept locally and shipped at the next start; raise shutdown-sync-timeout",
+    )
+
+
+def _worst(found: list[LsyncError]) -> LsyncError:
+    """Return the error that names the exit code: the first, unless one of them is not a refused source."""
+    return next((error for error in found if error.exit_code is not ExitCode.SOURCE_REJECTED), found[0])

@@ -1,0 +1,68 @@
+"""The job that ships one database's local L0 log to its replica."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from litestream_py.core.backoff import next_delay
+from litestream_py.daemon.replication import Replication, now_ms
+from litestream_py.engine.uploader import RebaseNeeded
+from litestream_py.errors import LsyncError, NotFoundError, OwnedElsewhereError
+
+_BACKOFF_BASE_S: Final = 0.5
+_BACKOFF_MAX_S: Final = 60.0
+
+
+class UploadJob:
+    """Uploads one database's files; see `scheduler.Job`."""
+
+    def __init__(self, replication: Replication, wake_database: Callable[[], None]) -> None:
+        self._r = replication
+        self._wake_database = wake_database
+        self._failures = 0
+        self.last_error: LsyncError | None = None
+
+    def touched(self) -> None:
+        """Nothing is watched for this job."""
+
+    def probe(self) -> bool:
+        """Work is announced by the database job; nothing to look for."""
+        return False
+
+    def crashed(self, error: BaseException) -> float | None:
+        """A mistake of ours: say so, forget the replica's position, try again."""
+        self._r.publisher.crashed(error)
+        self._r.uploader.forget()
+        return self._pause_s()
+
+    def step(self) -> float | None:
+        """Upload the next file; returns seconds until the next step, or None when there is nothing left."""
+        if self._r.ended is not None or self._r.rebase is not None or not self._r.tailer.attached:
+            return None
+        try:
+            more = self._r.uploader.step(now_ms=now_ms())
+        except RebaseNeeded as need:
+            self._r.request_rebase(need.reason)
+            self._wake_database()
+            return None
+        except OwnedElsewhereError as error:
+            self.last_error = error
+            self._r.end(error)
+            self._r.publisher.ended(error)
+            self._wake_database()
+            return None
+        except LsyncError as error:
+            if isinstance(error, NotFoundError):
+                self._r.uploader.forget()  # a local file or the bucket is gone: look again at both ends
+            self.last_error = error
+            self._r.publisher.failed("upload", error)
+            return self._pause_s()
+        self._failures = 0
+        self.last_error = None
+        return 0.0 if more else None
+
+    def _pause_s(self) -> float:
+        self._failures += 1
+        return next_delay(self._failures - 1, base_s=_BACKOFF_BASE_S, max_s=_BACKOFF_MAX_S, rng=random.random)

@@ -1,0 +1,61 @@
+"""Claim a replica before the first upload, and notice when somebody else has taken it over (design section 7)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from litestream_py.core.ownership import TAKEOVER_AFTER_S, Claim, Mine, OwnerRecord, Taken, decide_owner
+from litestream_py.core.ports import ReplicaClient
+from litestream_py.errors import OwnedElsewhereError, PreconditionError
+
+KEY: Final = "owner.json"
+
+
+class Owner:
+    """Our claim on one replica; not thread-safe."""
+
+    def __init__(self, client: ReplicaClient, *, writer_id: str, host: str) -> None:
+        self._client = client
+        self._writer_id = writer_id
+        self._host = host
+        self._epoch: int | None = None
+
+    def ensure(self, *, last_upload_ms: int, now_ms: int) -> None:
+        """Make sure that we own the replica, before an upload.
+
+        last_upload_ms: when the replica was last uploaded to, by anybody as far as we know. The object is read when we
+        have no claim yet, and again after a silence of half the take-over time. Raises OwnedElsewhereError (exit 8),
+        LsyncError.
+        """
+        silence_s = (now_ms - last_upload_ms) / 1000
+        if self._epoch is not None and silence_s < TAKEOVER_AFTER_S / 2:
+            return
+        found = self._client.read_side(KEY)
+        current = OwnerRecord.decode(found) if found is not None else None
+        decision = decide_owner(
+            current, writer_id=self._writer_id, host=self._host, last_upload_ms=last_upload_ms, now_ms=now_ms
+        )
+        match decision:
+            case Mine():
+                if self._epoch is not None and decision.epoch != self._epoch:
+                    raise self._lost(current)
+                self._epoch = decision.epoch
+            case Claim():
+                if self._epoch is not None:
+                    raise self._lost(current)
+                try:
+                    self._client.write_side(KEY, decision.record.encode(), expected=found)
+                except PreconditionError as error:
+                    raise self._lost(None) from error
+                self._epoch = decision.record.epoch
+            case Taken():
+                raise self._lost(decision.owner)
+
+    def _lost(self, owner: OwnerRecord | None) -> OwnedElsewhereError:
+        who = "another writer" if owner is None else f"the writer on {owner.host}"
+        return OwnedElsewhereError(
+            "upload to",
+            self._client.url,
+            f"{who} owns this replica",
+            hint=f"stop it, or start again {TAKEOVER_AFTER_S:.0f} s after its last upload: it is then taken over",
+        )

@@ -1,0 +1,194 @@
+"""Ship the local L0 log to one replica, in TXID order; its position advances only over confirmed files.
+
+A PUT whose answer was lost is simply tried again: L0 objects are created only where the name is free, and a taken name
+whose content is ours is a confirmation. A crash between a PUT and the removal of the local file repeats that comparison
+at the next start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from litestream_py.core.join import JoinFacts, Rebase, decide_join
+from litestream_py.core.oserrors import os_errors
+from litestream_py.core.ports import FileInfo, ReplicaClient
+from litestream_py.engine.chain import read_file
+from litestream_py.engine.owner import Owner
+from litestream_py.errors import NotFoundError, OwnedElsewhereError, PreconditionError
+from litestream_py.failpoints import declare, hit
+from litestream_py.local.meta import MetaDir
+from litestream_py.ltx.ids import LEVEL_MAX, TXID, FileName
+from litestream_py.ltx.records import HEADER_SIZE, Header
+
+BEFORE_PUT = declare("upload.before_put")
+AFTER_PUT = declare("upload.after_put")
+AFTER_REMOVE = declare("upload.after_remove")
+
+
+class RebaseNeeded(Exception):  # noqa: N818 - not an error: the tailer starts over from the replica's chain
+    """The replica's chain is not the beginning of the local log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploaded:
+    """One confirmed file. timestamp_ms: of its header; seconds: how long the PUT took."""
+
+    name: FileName
+    size: int
+    timestamp_ms: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """The replica's position is known. confirmed: newest TXID that both have. pending: files it lacks, with sizes."""
+
+    confirmed: TXID
+    pending: tuple[tuple[FileName, int], ...]
+
+
+UploadEvent = Uploaded | Connected
+
+
+class Uploader:
+    """One replica of one database; used by one thread at a time."""
+
+    def __init__(
+        self, client: ReplicaClient, meta: MetaDir, owner: Owner, publish: Callable[[UploadEvent], None]
+    ) -> None:
+        self.client = client
+        self._meta = meta
+        self._owner = owner
+        self._publish = publish
+        self._confirmed: TXID | None = None
+        self._last_upload_ms = 0
+
+    @property
+    def confirmed(self) -> TXID | None:
+        """Newest TXID that the replica is known to hold with all before it; None while that is not known."""
+        return self._confirmed
+
+    def forget(self) -> None:
+        """Forget the replica's position: it is asked again before the next upload."""
+        self._confirmed = None
+
+    def connect(self) -> None:
+        """Ask the replica where it stands. Raises RebaseNeeded, LsyncError."""
+        local = [name for name, _ in self._meta.list_l0()]
+        if not local:
+            return  # nothing captured yet, or a replica taken over without difference: nothing to upload
+        newest = self._newest()
+        facts = JoinFacts(
+            replica_max=newest.name.max_txid if newest else TXID(0),
+            replica_after=self._remote_after(newest) if newest else None,
+            local_first=local[0].min_txid,
+            local_max=local[-1].max_txid,
+            local_at=self._local_at(newest.name.max_txid, local) if newest else None,
+        )
+        decision = decide_join(facts)
+        if isinstance(decision, Rebase):
+            raise RebaseNeeded(decision.reason)
+        self._last_upload_ms = newest.created_ms if newest else 0
+        self._confirmed = decision.confirmed
+        self._publish(Connected(confirmed=decision.confirmed, pending=tuple(self.pending())))
+        self._trim()
+
+    def _newest(self) -> FileInfo | None:
+        """Return the newest L0 of the replica; where L0 is empty, of whatever level holds files."""
+        for level in range(LEVEL_MAX + 1):
+            listing = self.client.list_level(level)
+            if listing:
+                return max(listing, key=lambda info: info.name.max_txid)
+        return None
+
+    def _remote_after(self, info: FileInfo) -> int | None:
+        head = self.client.read(info.name, size=HEADER_SIZE)
+        lsyn = Header.unpack(head).lsyn
+        return lsyn.after if lsyn else None
+
+    def _local_at(self, txid: TXID, local: list[FileName]) -> int | None:
+        """Return our database checksum at `txid`: after the file that ends there, or before the one behind it."""
+        for name in local:
+            if name.max_txid == txid or name.min_txid == txid + 1:
+                lsyn = self._local_header(name).lsyn
+                if lsyn is not None:
+                    return lsyn.after if name.max_txid == txid else lsyn.before
+        return None
+
+    def _local_header(self, name: FileName) -> Header:
+        path = self._meta.l0_path(name)
+        with os_errors("read", path), path.open("rb") as file:
+            return Header.unpack(file.read(HEADER_SIZE))
+
+    def pending(self) -> list[tuple[FileName, int]]:
+        """Return the local files that the replica does not have yet, with their sizes, oldest first."""
+        confirmed = self._confirmed or 0
+        return [(name, size) for name, size in self._meta.list_l0() if name.max_txid > confirmed]
+
+    def step(self, *, now_ms: int) -> bool:
+        """Upload the next file; False where there was none. Raises RebaseNeeded, LsyncError with nothing advanced."""
+        if self._confirmed is None:
+            self.connect()
+        waiting = self.pending()
+        if not waiting or self._confirmed is None:
+            return False
+        name, size = waiting[0]
+        if name.min_txid != self._confirmed + 1:
+            raise RebaseNeeded("local-log-gap")
+        self._owner.ensure(last_upload_ms=self._last_upload_ms, now_ms=now_ms)
+        timestamp_ms = self._local_header(name).timestamp_ms
+        started_s = time.monotonic()
+        hit(BEFORE_PUT)
+        self._put(name, timestamp_ms)
+        hit(AFTER_PUT)
+        self._confirmed = name.max_txid
+        self._last_upload_ms = now_ms
+        seconds = time.monotonic() - started_s
+        self._publish(Uploaded(name=name, size=size, timestamp_ms=timestamp_ms, seconds=seconds))
+        self._trim()
+        hit(AFTER_REMOVE)
+        return True
+
+    def _put(self, name: FileName, timestamp_ms: int) -> None:
+        path = self._meta.l0_path(name)
+        try:
+            self.client.put(name, path, timestamp_ms=timestamp_ms)
+        except PreconditionError as error:
+            if not self._same_content(name):
+                self._confirmed = None
+                raise OwnedElsewhereError(
+                    "upload to",
+                    self.client.url,
+                    f"{name} is there already with other content: another writer uses this replica",
+                    hint="give every database its own URL, and run one daemon for it",
+                ) from error
+
+    def _same_content(self, name: FileName) -> bool:
+        """Compare our local file with the replica's, without holding either."""
+        try:
+            return _digest(read_file(self._meta.l0_path(name))) == _digest(self.client.stream(name))
+        except NotFoundError:
+            return False
+
+    def _trim(self) -> None:
+        """Remove local files that the replica has; the newest stays, it is the base of the local state."""
+        confirmed = self._confirmed or 0
+        files = [name for name, _ in self._meta.list_l0()]
+        self._meta.remove_l0(name for name in files[:-1] if name.max_txid <= confirmed)
+
+
+def _digest(chunks: Iterable[bytes]) -> bytes:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.digest()
+
+
+__all__ = ["Connected", "RebaseNeeded", "Uploaded", "Uploader"]
