@@ -21,6 +21,7 @@ from litestream_py.clients import s3_session
 from litestream_py.clients.s3_errors import (
     FOREIGN,
     error_code,
+    field_of,
     from_code,
     is_past_the_end,
     refuses_header,
@@ -124,13 +125,14 @@ class S3Client:
 
     def _put_whole(self, key: str, source: Source, headers: dict[str, Any]) -> None:
         def send(**condition: Any) -> None:
-            self._s3.put_object(
+            answer = self._s3.put_object(
                 **self._target(key),
                 ContentLength=source.size,
                 Body=source.slice(0, source.size),
                 **headers,
                 **condition,
             )
+            field_of(answer, "ETag", "upload", f"{self._where}/{key}")
 
         if self._conditional_put:
             try:
@@ -191,9 +193,10 @@ class S3Client:
                 raise
             with closing(answer["Body"]) as body:
                 whole = "ContentRange" not in answer
-                if whole and (offset or (size is not None and answer["ContentLength"] > size)):
+                length = field_of(answer, "ContentLength", "download", display)
+                if whole and (offset or (size is not None and length > size)):
                     raise ReplicaError("download", display, "the store ignores the range that was asked for")
-                yield from _chunks(body, answer["ContentLength"], display)
+                yield from _chunks(body, length, display)
 
     # --- deleting -----------------------------------------------------------------------------------------------------
 
@@ -254,7 +257,8 @@ class S3Client:
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if found is None else {"IfMatch": found[1]}
 
         def send(**condition: Any) -> None:
-            self._s3.put_object(**self._target(path), Body=body, ContentType="application/json", **condition)
+            answer = self._s3.put_object(**self._target(path), Body=body, ContentType="application/json", **condition)
+            field_of(answer, "ETag", "write", display)
 
         with _translated("write", display):
             try:
@@ -279,7 +283,8 @@ class S3Client:
                     return None
                 raise
             with closing(answer["Body"]) as body:
-                return b"".join(_chunks(body, answer["ContentLength"], display)), answer["ETag"]
+                length = field_of(answer, "ContentLength", "read", display)
+                return b"".join(_chunks(body, length, display)), field_of(answer, "ETag", "read", display)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 

@@ -93,11 +93,12 @@ _CONFIG: Final[Mapping[str, str]] = {
     "InvalidBucketName": "check the bucket name in the URL",
     "InvalidStorageClass": "check storage-class",
 }
+_NOT_S3: Final = "the answer is not one of an S3 store (a proxy's?)"
 _NETWORK_WORDS: Final = (
     ((boto.ConnectTimeoutError, urllib3.ConnectTimeoutError), "connecting timed out"),
     ((boto.ReadTimeoutError, urllib3.ReadTimeoutError, TimeoutError), "the answer timed out"),
     ((boto.IncompleteReadError,), "the connection ended before the body did"),
-    ((ResponseParserError,), "the answer is not one of an S3 store (a proxy's?)"),
+    ((ResponseParserError,), _NOT_S3),
 )
 _REFUSED_HEADER_STATUS: Final = {400, 501}
 _REFUSED_HEADER_CODES: Final = {"NotImplemented", "InvalidArgument", "InvalidRequest", "501", "400"}
@@ -143,6 +144,17 @@ def refuses_header(error: BaseException) -> bool:
         and _status(error.response) in _REFUSED_HEADER_STATUS
         and error_code(error) in _REFUSED_HEADER_CODES
     )
+
+
+def field_of(answer: Mapping[str, Any], field: str, operation: str, obj: str) -> Any:
+    """Return a field that every S3 store answers with; raises TransientNetworkError where it is missing.
+
+    An answer without its ETag did not come from a store (a proxy, a captive portal): nothing has been stored.
+    """
+    try:
+        return answer[field]
+    except KeyError:
+        raise TransientNetworkError(operation, obj, f"{_NOT_S3}: no {field}") from None
 
 
 def is_past_the_end(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from litestream_py.clients.s3_body import FileSlice
-from litestream_py.clients.s3_errors import FOREIGN, translate
+from litestream_py.clients.s3_errors import FOREIGN, field_of, translate
 from litestream_py.errors import LocalIOError
 
 if TYPE_CHECKING:
@@ -74,15 +74,14 @@ class MultipartUpload:
 
         Raises the first failure, after every part that was under way has ended and the upload is aborted.
         """
-        upload = self.client.create_multipart_upload(**self.target, **self.headers)["UploadId"]
+        started = self.client.create_multipart_upload(**self.target, **self.headers)
+        upload: str = field_of(started, "UploadId", "upload", self.display)
         try:
             parts = self._send_parts(source, part_size, upload)
-            self.client.complete_multipart_upload(
-                **self.target,
-                UploadId=upload,
-                MultipartUpload={"Parts": parts},
-                **complete_with,
+            answer = self.client.complete_multipart_upload(
+                **self.target, UploadId=upload, MultipartUpload={"Parts": parts}, **complete_with
             )
+            field_of(answer, "ETag", "upload", self.display)
         except BaseException as error:
             self._abort(upload, error)
             raise
@@ -96,7 +95,7 @@ class MultipartUpload:
                 ContentLength=size,
                 Body=source.slice(offset, size),
             )
-            return {"PartNumber": number, "ETag": answer["ETag"]}
+            return {"PartNumber": number, "ETag": field_of(answer, "ETag", "upload", self.display)}
 
         ranges = part_ranges(source.size, part_size)
         futures = [self.executor.submit(send, i, offset, size) for i, (offset, size) in enumerate(ranges, start=1)]
