@@ -1,6 +1,6 @@
 """Bytes of an LTX file to its pages: pushed in pieces of any size, with every rule checked as it can be.
 
-Memory of a `Decoder`, however the lengths in the file lie: `MEMORY_MAX` bytes, one batch of pages among them, and 10
+Memory of a `Decoder`, however the lengths in the file lie: `MEMORY_MAX` bytes, two batches of pages among them, and 10
 for each frame seen. A batch (`batches`) is at most `BATCH_SIZE` bytes of pages; a `feed`, which returns all of them at
 once, at most some 255 times what it was given (LZ4's greatest ratio). A length is believed only after it was compared
 with what a page can need. Pages handed out are *not* verified until `finish` has returned: the file checksum is last.
@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
 BATCH_SIZE: Final = 1 << 20
 """Bytes of pages in one batch; a page is at most 64 KiB."""
-MEMORY_MAX: Final = 2 << 20
-"""Bytes that a decoder takes at most, with one batch of pages, besides 10 for each frame seen.
+MEMORY_MAX: Final = 4 << 20
+"""Bytes that a decoder takes at most besides 10 for each frame seen: the batch that the caller holds and the next one
+among them.
 
 LZ4's own memory for a legacy frame (up to 8 MiB, of which it touches what a page needs) comes on top meanwhile.
 """

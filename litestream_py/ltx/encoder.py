@@ -111,8 +111,9 @@ class _Encoding:
             yield item
 
     def _end(self, parts: list[bytes], post_apply_checksum: int) -> Iterator[bytes]:
-        crc, index_size, pending = go_iso(END_MARKER, self._crc), 0, 0
+        crc, index_size = go_iso(END_MARKER, self._crc), 0
         parts.append(END_MARKER)
+        pending = sum(map(len, parts))
         for piece in encode_index(self._pgnos, self._sizes):
             crc = go_iso(piece, crc)
             index_size += len(piece)
