@@ -62,6 +62,7 @@ class DatabaseJob:
         self._hot = 0  # tries left to see a commit whose write the file system has reported already
         self._next_sync_s = 0.0
         self._failures = 0
+        self._last_error: LsyncError | None = None  # of the step before, if it failed
         self._waiting_since_s: float | None = None
         self._checkpointed_s = 0.0
         self._checkpoint_failures = 0
@@ -105,6 +106,7 @@ class DatabaseJob:
         except LsyncError as error:
             return self._failed(error)
         self._failures = 0
+        self._last_error = None
         self._r.publisher.recovered()
         return delay_s
 
@@ -230,6 +232,7 @@ class DatabaseJob:
         except (SickWal, LsyncError) as error:
             self._failures += 1
             if isinstance(error, LsyncError):
+                self._last_error = error
                 self._r.publisher.failed("heal", error)
             return next_delay(self._failures, base_s=0.1, max_s=5.0, rng=random.random)
         if not self._r.tailer.attached:
@@ -251,6 +254,7 @@ class DatabaseJob:
 
     def _failed(self, error: LsyncError) -> float | None:
         self._r.publisher.failed("sync", error)
+        self._last_error = error
         self._failures += 1
         tailer = self._r.tailer
         if isinstance(error, StateUnknownError) or (self.phase is Phase.TAILING and not tailer.files.unchanged()):
@@ -284,14 +288,22 @@ class DatabaseJob:
     # --- shutdown ---
 
     def finish(self) -> LsyncError | None:
-        """Copy what was committed until now; returns the error if that was not possible."""
+        """Copy what was committed until now; returns the error if that was not possible.
+
+        A database that is waited for has nothing to copy; one that could not be joined or tailed has.
+        """
         if self.phase is not Phase.TAILING:
-            return None
+            return self._last_error
         try:
-            while (result := self._r.tailer.sync(now_ms=now_ms())) is not None and result.limited:
-                pass
-        except SickWal as sick:
-            return StateUnknownError("sync", self._r.config.path, str(sick))
+            self._finish()
         except LsyncError as error:
             return error
         return None
+
+    def _finish(self) -> None:
+        tailer = self._r.tailer
+        try:
+            while (result := tailer.sync(now_ms=now_ms())) is not None and result.limited:
+                pass
+        except SickWal as sick:
+            heal(tailer, sick, now_ms=now_ms())

@@ -1,6 +1,6 @@
 """Run many jobs on few threads: each one step at a time, woken by the file system, by another job, or by its own timer.
 
-The thread that calls `run` waits in one select for file-system events, wake-ups and timers; it runs no job itself. Idle
+The thread that calls `run` waits in one poll for file-system events, wake-ups and timers; it runs no job itself. Idle
 jobs cost nothing but their `probe`, a few microseconds each `probe_s`, which finds what the file system did not tell.
 """
 
@@ -68,6 +68,10 @@ class Scheduler:
         self._order = itertools.count()
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopping = False
+        self._poll = select.poll()  # select() knows no descriptor above 1023, and many databases have many
+        self._poll.register(self._wake_r, select.POLLIN)
+        if events is not None and events.fd >= 0:
+            self._poll.register(events.fd, select.POLLIN)
 
     def add(self, job: Job, executor: ThreadPoolExecutor) -> None:
         """Add a job; its first step runs at once."""
@@ -165,10 +169,7 @@ class Scheduler:
                     self._schedule(entry, 0.0)
 
     def _wait(self, timeout_s: float) -> None:
-        fds = [self._wake_r]
-        if self._events is not None and self._events.fd >= 0:
-            fds.append(self._events.fd)
-        ready, _, _ = select.select(fds, [], [], max(0.0, timeout_s))
+        ready = {fd for fd, _ in self._poll.poll(max(0.0, timeout_s) * 1000)}
         if self._wake_r in ready:
             _drain(self._wake_r)
         if self._events is not None and self._events.fd in ready:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,9 @@ from litestream_py.logs import get_logger
 
 _SYNC_THREADS_MAX: Final = 4
 _UPLOAD_THREADS_MAX: Final = 16
+_FILES_PER_DATABASE: Final = 24
+"""Four connections with three files each, our own descriptors, and files being written or sent."""
+_FILES_BESIDES: Final = 256
 
 Pair = tuple[Replication, DatabaseJob, UploadJob]
 
@@ -48,6 +52,7 @@ class Service:
         self._watch = WalWatch()
         self._scheduler = Scheduler(events=self._watch, probe_s=min(db.monitor_interval_s for db in config.dbs))
         count = len(config.dbs)
+        _allow_descriptors(count)
         self._sync_pool = ThreadPoolExecutor(min(_SYNC_THREADS_MAX, count), "sync")
         self._upload_pool = ThreadPoolExecutor(min(_UPLOAD_THREADS_MAX, count), "upload")
         self._wait_for_file = wait_for_file
@@ -125,9 +130,14 @@ class Service:
 
     def _finish_one(self, pair: Pair, deadline_s: float) -> LsyncError | None:
         replication, database, upload = pair
-        if replication.ended is not None or database.phase is not Phase.TAILING:
+        if replication.ended is not None:
+            return replication.ended  # told already; it was not replicated, so the exit code must not say that all was
+        tailing = database.phase is Phase.TAILING
+        error = database.finish()
+        if error is None and tailing:
+            error = self._upload_rest(replication, upload, deadline_s)
+        elif error is None:
             return None
-        error = database.finish() or self._upload_rest(replication, upload, deadline_s)
         replication.publisher.finished(error)
         return error
 
@@ -146,6 +156,14 @@ class Service:
                 if not error.retryable or time.monotonic() + pause_s >= deadline_s:
                     return error
                 time.sleep(pause_s)
+
+
+def _allow_descriptors(databases: int) -> None:
+    """Raise the soft limit of open files to what this many databases need, as far as the hard limit allows."""
+    needed = _FILES_PER_DATABASE * databases + _FILES_BESIDES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed if hard == resource.RLIM_INFINITY else min(needed, hard), hard))
 
 
 def _out_of_time(replication: Replication) -> LsyncError:

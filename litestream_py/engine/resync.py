@@ -111,11 +111,11 @@ def ship_differences(
         after = new.checksum(1, snapshot.commit)
         count = sum(int(np.count_nonzero(bits)) for bits in map(np.unpackbits, changed))
         if count == 0 and old is not None and snapshot.commit == chain.commit:
-            new.close()
+            new.discard()
             return None, old
         result = _write(meta, snapshot, chain, changed, count, after=after, reason=reason, now_ms=now_ms)
     except BaseException:
-        new.close()
+        new.discard()
         raise
     try:
         hit(AFTER_L0)

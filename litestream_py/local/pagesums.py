@@ -90,6 +90,12 @@ class PageSums:
             os.close(self._fd)
             self._fd = -1
 
+    def discard(self) -> None:
+        """Close the file and remove it."""
+        self.close()
+        with os_errors("remove", self._path):
+            self._path.unlink(missing_ok=True)
+
     def read_range(self, first: int, count: int) -> Sums:
         """Return the checksums of `count` pages from page `first`; pages beyond the file read as 0."""
         with os_errors("read", self._path):
