@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -71,7 +70,6 @@ class S3Client:
         self._where = f"s3://{replica.bucket}"
         self._s3 = s3_session.acquire(self._options, self._url)
         self._lock = threading.Lock()
-        self._executor: ThreadPoolExecutor | None = None
         self._closed = False
         self._conditional_put = True
         self._conditional_complete = True
@@ -148,7 +146,7 @@ class S3Client:
     def _put_parts(self, key: str, source: Source, headers: dict[str, Any], display: str) -> None:
         # Uploading it all to be told at the end that the name is taken would be a waste.
         self._check_free(key)
-        upload = MultipartUpload(self._s3, self._pool(), self._target(key), headers, display)
+        upload = MultipartUpload(self._s3, self._options.concurrency, self._target(key), headers, display)
         if self._conditional_complete:
             try:
                 return upload.run(source, self._options.part_size_bytes, {"IfNoneMatch": "*"})
@@ -289,20 +287,11 @@ class S3Client:
     # --- life ---------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Wait for parts under way and give the connections back; idempotent."""
+        """Give the connections back; idempotent."""
         with self._lock:
             closed, self._closed = self._closed, True
-            executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.shutdown(wait=True, cancel_futures=True)
         if not closed:
             s3_session.release(self._options)
-
-    def _pool(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(self._options.concurrency, thread_name_prefix="s3-part")
-            return self._executor
 
     def _target(self, key: str) -> dict[str, Any]:
         return {"Bucket": self._replica.bucket, "Key": key}

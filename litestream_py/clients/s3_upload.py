@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, Executor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,10 +61,10 @@ def part_ranges(size: int, part_size: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class MultipartUpload:
-    """One multipart upload. `target` is Bucket and Key, `headers` what the first request sends along."""
+    """One multipart upload. concurrency: parts in parallel. target: Bucket and Key. headers: of the first request."""
 
     client: BotoS3
-    executor: Executor
+    concurrency: int
     target: dict[str, Any]
     headers: dict[str, Any]
     display: str
@@ -98,14 +98,15 @@ class MultipartUpload:
             return {"PartNumber": number, "ETag": field_of(answer, "ETag", "upload", self.display)}
 
         ranges = part_ranges(source.size, part_size)
-        futures = [self.executor.submit(send, i, offset, size) for i, (offset, size) in enumerate(ranges, start=1)]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            # A part must not be under way any more when the upload is aborted, or the store may keep it.
-            for future in futures:
-                future.cancel()
-            wait(futures)
+        futures: list[Future[CompletedPartTypeDef]] = []
+        # Its threads end with it: a hundred replicas that once had a large file must not keep some hundred threads.
+        # Leaving the block waits: no part may be under way when the upload is aborted, or the store could keep it.
+        with ThreadPoolExecutor(min(self.concurrency, len(ranges)), thread_name_prefix="s3-part") as executor:
+            try:
+                futures += [executor.submit(send, i, *part) for i, part in enumerate(ranges, start=1)]
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:
+                executor.shutdown(wait=False, cancel_futures=True)
         failed = [error for future in futures if not future.cancelled() and (error := future.exception())]
         if failed:
             raise failed[0]
