@@ -78,7 +78,7 @@ class MetaDir:
         return write_durable(self.l0_path(FileName(0, txid, txid)), chunks)
 
     def remove_l0(self, names: Iterable[FileName]) -> None:
-        """Remove local L0 files; what is gone already is no error. Not fsynced: one that comes back is removed again."""
+        """Remove local L0 files; one gone already is no error. Not fsynced: one that comes back is removed again."""
         with os_errors("remove", self.l0):
             for name in names:
                 self.l0_path(name).unlink(missing_ok=True)
