@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litestream_py.ltx.checksum import CHECKSUM_FLAG, crc64, page_checksum, page_checksums
+from tests.support.ltx_strategies import unhurried
 
 
 def slow_crc64(data: bytes) -> int:
@@ -25,12 +26,14 @@ def test_check_value() -> None:
     assert crc64(b"123456789") == 0xB90956C775A41001
 
 
+@unhurried
 @given(st.binary(max_size=300), st.binary(max_size=300))
 def test_checksum_follows_its_definition_and_chains(left: bytes, right: bytes) -> None:
     """The library computes the CRC of the definition, and pieces chain to the whole."""
     assert crc64(right, crc64(left)) == crc64(left + right) == slow_crc64(left + right)
 
 
+@unhurried
 @given(st.lists(st.integers(1, (1 << 32) - 1), max_size=20), st.sampled_from((512, 1024, 65536)))
 def test_many_pages_at_once_are_the_pages_one_by_one(pgnos: list[int], page_size: int) -> None:
     """The batched form gives what page_checksum gives, for any page numbers, sequences and arrays alike."""

@@ -12,11 +12,12 @@ from litestream_py.errors import LtxFormatError
 from litestream_py.ltx.checksum import CHECKSUM_FLAG
 from litestream_py.ltx.ids import TXID
 from litestream_py.ltx.records import Header, Lsyn, Trailer
-from tests.support.ltx_strategies import headers
+from tests.support.ltx_strategies import headers, unhurried
 
 PLAIN = Header(4096, 7, TXID(2), TXID(3), 1_700_000_000_000, wal_offset=32, wal_size=4120, wal_salt1=1, wal_salt2=2)
 
 
+@unhurried
 @given(headers())
 def test_header_reads_as_it_was_written(header: Header) -> None:
     """A valid header survives packing, and has its 100 bytes."""

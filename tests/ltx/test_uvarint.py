@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from litestream_py.errors import LtxFormatError
 from litestream_py.ltx.uvarint import append_uvarint, decode_uvarints, encode_uvarints, read_uvarint
-from tests.support.ltx_strategies import U64
+from tests.support.ltx_strategies import U64, unhurried
 
 VALUES = st.lists(st.one_of(U64, st.integers(0, 300), st.integers(0, 63).map(lambda bits: 1 << bits)), max_size=40)
 
@@ -20,6 +20,7 @@ def decode_all(data: bytes) -> list[int]:
     return [int(value) for value in decode_uvarints(octets, np.flatnonzero(octets < 0x80))]
 
 
+@unhurried
 @given(VALUES)
 def test_both_ways_of_encoding_and_decoding_agree(values: list[int]) -> None:
     """One by one and all at once write the same bytes, and both read the values back."""
@@ -37,6 +38,7 @@ def test_both_ways_of_encoding_and_decoding_agree(values: list[int]) -> None:
     assert found == values
 
 
+@unhurried
 @given(U64)
 def test_a_cut_varint_is_not_there_yet(value: int) -> None:
     """A varint without its last byte is reported as incomplete, never as a smaller number."""

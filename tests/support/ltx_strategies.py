@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import dataclass
+
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from litestream_py.ltx.checksum import CHECKSUM_FLAG
 from litestream_py.ltx.ids import TXID, lock_pgno
 from litestream_py.ltx.records import Header
+
+unhurried = settings(deadline=None)
+"""For tests whose examples take long on a machine that has other things to do."""
 
 U32 = st.integers(0, (1 << 32) - 1)
 U64 = st.integers(0, (1 << 64) - 1)
@@ -37,31 +44,42 @@ def headers(draw: st.DrawFn, *, page_sizes: tuple[int, ...] = (512, 1024, 4096, 
     return header
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """A file that a writer may make, by what its pages are made of: short to print when a test fails."""
+
+    header: Header
+    pgnos: list[int]
+    kinds: list[int]
+    seed: bytes
+
+    @property
+    def pages(self) -> list[tuple[int, bytes]]:
+        size = self.header.page_size
+        return [(pgno, _page(size, kind, pgno, self.seed)) for pgno, kind in zip(self.pgnos, self.kinds, strict=True)]
+
+
 @st.composite
-def files(draw: st.DrawFn) -> tuple[Header, list[tuple[int, bytes]]]:
-    """Draw a header and the pages of a file that a writer may make of it."""
+def files(draw: st.DrawFn) -> Recipe:
+    """Draw a file that a writer may make."""
     header = draw(headers())
     lock = lock_pgno(header.page_size)
     if header.is_snapshot:
         pgnos = list(range(1, header.commit + 1))
     else:
         near = [pgno for pgno in (1, 2, lock - 1, lock + 1, header.commit) if pgno <= header.commit]
-        some = st.one_of(st.sampled_from(near), st.integers(1, header.commit))
-        pgnos = sorted(draw(st.sets(some.filter(lambda pgno: pgno != lock), max_size=8)) - {lock})
-    seed = draw(st.binary(max_size=64))
+        pgnos = sorted(
+            draw(st.sets(st.one_of(st.sampled_from(near), st.integers(1, header.commit)), max_size=8)) - {lock}
+        )
     kinds = draw(st.lists(st.integers(0, 2), min_size=len(pgnos), max_size=len(pgnos)))
-    return header, [(pgno, _page(header.page_size, kind, pgno, seed)) for pgno, kind in zip(pgnos, kinds, strict=True)]
+    return Recipe(header, pgnos, kinds, draw(st.binary(max_size=64)))
 
 
 def _page(page_size: int, kind: int, pgno: int, seed: bytes) -> bytes:
-    """Return a page: zeros, repetition, or noise that does not compress (a linear congruence on the page number)."""
+    """Return a page: zeros, a repetition, or noise that does not compress."""
     if kind == 0:
         return bytes(page_size)
+    unit = pgno.to_bytes(4) + seed
     if kind == 1:
-        unit = pgno.to_bytes(4) + seed
         return (unit * (page_size // len(unit) + 1))[:page_size]
-    out, state = bytearray(), pgno * 2654435761 + len(seed)
-    while len(out) < page_size:
-        state = (state * 6364136223846793005 + 1442695040888963407) % (1 << 64)
-        out += state.to_bytes(8)
-    return bytes(out[:page_size])
+    return random.Random(unit).randbytes(page_size)
