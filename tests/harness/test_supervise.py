@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from tests.support.supervise import wait_for
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
 import os, sys
 from tests.support.supervise import server
-with server(lambda folder: ["sh", "-c", "echo $$ >$0/pid; exec sleep 1000", str(folder)], dict(os.environ), lambda: True):
+program = "echo $$ >$0/pid; exec sleep 1000"
+with server(lambda folder: ["sh", "-c", program, str(folder)], dict(os.environ), lambda: True):
     print(os.environ["TMPDIR"], flush=True)
     sys.stdin.read()
 """
@@ -30,12 +32,8 @@ def test_a_server_goes_with_the_process_that_started_it(tmp_path: Path) -> None:
     assert holder.stdout is not None
     assert holder.stdout.readline().strip() == str(tmp_path)
     (folder,) = [path for path in tmp_path.iterdir() if path.is_dir()]
-    deadline = time.monotonic() + 20
-    while not (folder / "pid").exists() or not (folder / "pid").read_text():
-        assert time.monotonic() < deadline
+    wait_for(lambda: (folder / "pid").exists() and (folder / "pid").read_text() != "", lambda: "no server", 20)
     pid = int((folder / "pid").read_text())
     holder.kill()
     holder.communicate()
-    while Path(f"/proc/{pid}").exists() or folder.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: not Path(f"/proc/{pid}").exists() and not folder.exists(), lambda: f"{pid}, {folder} stay", 20)

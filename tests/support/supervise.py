@@ -33,7 +33,7 @@ def server(command: Callable[[Path], list[str]], env: dict[str, str], is_up: Cal
         start_new_session=True,  # ^C ends the tests, which end the server
     )
     try:
-        _await(is_up, folder)
+        wait_for(is_up, lambda: _log_of(folder))
         yield
     finally:
         assert guard.stdin is not None
@@ -53,11 +53,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _await(is_up: Callable[[], bool], folder: Path, limit_s: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], why_not: Callable[[], str], limit_s: float = 60) -> None:
+    """Return once a condition holds; raises RuntimeError with `why_not()` if it does not within the limit."""
     deadline = time.monotonic() + limit_s
-    while not is_up():
+    while not condition():
         if time.monotonic() > deadline:
-            log = Path(f"{folder}.log")
-            said = log.read_text(errors="replace")[-1000:] if log.exists() else "nothing"
-            raise RuntimeError(f"the server did not come up within {limit_s:.0f} s; it said: {said}")
+            raise RuntimeError(f"not within {limit_s:.0f} s: {why_not()}")
         time.sleep(0.02)
+
+
+def _log_of(folder: Path) -> str:
+    log = Path(f"{folder}.log")
+    said = log.read_text(errors="replace")[-1000:] if log.exists() else "nothing"
+    return f"the server did not come up; it said: {said}"
