@@ -38,7 +38,7 @@ soak: $(STAMP) ## the tests that take minutes: torture, kill -9, model
 	@$(BIN)/python -m pytest -m soak --timeout 3600 $(PYTEST_ARGS)
 
 docs: $(STAMP) ## write docs/metrics.md and docs/configuration.md again, from the code
-	@$(BIN)/python tools/reference_docs.py
+	@PYTHONPATH=. $(BIN)/python tools/reference_docs.py
 
 venv: $(STAMP) ## only set up .venv
 

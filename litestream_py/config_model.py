@@ -125,17 +125,17 @@ class DbKeys(_Model):
         "journal-mode",
         "refuse",
         "refuse",
-        "A database that is not in WAL mode: `refuse` it, or `convert` it, the one change lsync ever makes to one.",
+        "A database that is not in WAL mode: `refuse` it, or `convert` it, the one change lsync ever makes. Not in Litestream.",
     )
     monitor_interval_s: PositiveDuration = _key(
         "monitor-interval", 1.0, "1s", "How often to look for changes where the file system does not tell of them."
     )
     busy_timeout_s: Duration = _key("busy-timeout", 1.0, "1s", "How long to wait for SQLite's other locks.")
     lock_wait_s: Duration = _key(
-        "lock-wait", 0.25, "250ms", "How long to wait for the write lock before giving up for now. Ours."
+        "lock-wait", 0.25, "250ms", "How long to wait for the write lock before giving up for now. Not in Litestream."
     )
     lock_work_bytes: PositiveSize = _key(
-        "lock-work", 1 << 20, "1MiB", "WAL that may be left to copy while holding the write lock. Ours."
+        "lock-work", 1 << 20, "1MiB", "WAL that may be left to copy while holding the write lock. Not in Litestream."
     )
     sync_wal_bytes_max: SizeOrUnlimited = _key(
         "max-sync-wal-bytes", 64 << 20, "64MiB", "WAL copied into one LTX file, cut at a commit. 0: no limit."

@@ -33,6 +33,9 @@ class BadValueError(ConfigError, ValueError):
     def __init__(self, cause: str, hint: str | None = None) -> None:
         super().__init__("read", "value", cause, hint=hint)
 
+    def __str__(self) -> str:
+        return self.cause
+
 
 class Address(NamedTuple):
     """Where to listen: host name or IP address, and port (0: any free one)."""
