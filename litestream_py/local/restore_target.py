@@ -28,7 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from litestream_py.core.oserrors import os_errors
+from litestream_py.core.oserrors import from_os_error, os_errors
 from litestream_py.errors import StateUnknownError, TargetError
 from litestream_py.failpoints import declare, hit
 from litestream_py.local.files import fsync_dir
@@ -112,16 +112,20 @@ class RestoreTarget:
 
     def write(self, offset: int, buffers: Sequence[bytes]) -> None:
         """Write the buffers one after the other, from byte `offset`."""
-        with os_errors("write", self._temp):
+        try:
             for start in range(0, len(buffers), _BUFFERS_MAX):
-                some = buffers[start : start + _BUFFERS_MAX]
-                size = sum(map(len, some))
-                written = os.pwritev(self._fd, some, offset)
-                if written < size:
-                    rest = memoryview(b"".join(some))
-                    while written < size:
-                        written += os.pwrite(self._fd, rest[written:], offset + written)
-                offset += size
+                offset += self._write_some(offset, buffers[start : start + _BUFFERS_MAX])
+        except OSError as error:
+            raise from_os_error("write", self._temp, error) from error
+
+    def _write_some(self, offset: int, buffers: Sequence[bytes]) -> int:
+        size = sum(map(len, buffers))
+        written = os.pwritev(self._fd, buffers, offset)
+        if written < size:
+            rest = memoryview(b"".join(buffers))
+            while written < size:
+                written += os.pwrite(self._fd, rest[written:], offset + written)
+        return size
 
     def flush(self) -> None:
         """Make what was written so far durable; may run in another thread than `write`."""
