@@ -45,7 +45,8 @@ class CheckpointFacts:
     index: the published wal-index. wal_file_pages: size of the WAL file in frames, whatever generation they are of.
     may_restart: we hold slot 0 at a sealed position, so the next writer can restart without our doing anything.
     changed: frames were copied since the last complete checkpoint. last_s: monotonic time of the last complete one (or
-    of the attach). failed, failed_s: attempts in a row that did not complete, and when the last one was.
+    of the attach). failed, failed_s: attempts in a row that somebody's lock or reader kept from completing,
+    and when the last one was. truncate_failed_s: when a TRUNCATE last came too late, None if it did not.
     """
 
     index: WalIndex
@@ -55,13 +56,25 @@ class CheckpointFacts:
     last_s: float
     failed: int = 0
     failed_s: float = 0.0
+    truncate_failed_s: float | None = None
+
+
+def retry_at_s(facts: CheckpointFacts, limits: CheckpointLimits) -> float:
+    """Return the monotonic time before which no attempt is made: later after each that was kept from completing."""
+    if not facts.failed:
+        return 0.0
+    return facts.failed_s + min(limits.retry_max_s, 0.5 * 2.0 ** min(facts.failed, 10))
 
 
 def choose_checkpoint(facts: CheckpointFacts, limits: CheckpointLimits, now_s: float) -> Checkpoint:
     """Decide; `now_s` is monotonic seconds."""
-    if facts.failed and now_s - facts.failed_s < min(limits.retry_max_s, 0.5 * 2 ** min(facts.failed, 10)):
+    if now_s < retry_at_s(facts, limits):
         return Checkpoint.NONE
-    if limits.truncate_pages and facts.wal_file_pages >= limits.truncate_pages:
+    # A writer that never rests commits between seal and TRUNCATE. Its WAL restarts all the same, and the file grows no
+    # longer than it was: there is no hurry.
+    tried_s = facts.truncate_failed_s
+    may_truncate = limits.truncate_pages and (tried_s is None or now_s - tried_s >= limits.retry_max_s)
+    if may_truncate and facts.wal_file_pages >= limits.truncate_pages:
         return Checkpoint.TRUNCATE
     if facts.index.mx_frame == 0 or facts.may_restart:
         return Checkpoint.NONE

@@ -9,12 +9,12 @@ from enum import Enum
 from typing import Final
 
 from litestream_py.core.backoff import next_delay
-from litestream_py.core.checkpoint import Checkpoint, CheckpointFacts, choose_checkpoint
+from litestream_py.core.checkpoint import Checkpoint, CheckpointFacts, choose_checkpoint, retry_at_s
 from litestream_py.daemon.replication import Replication, now_ms
 from litestream_py.daemon.watch import WalWatch
 from litestream_py.engine.adopt import adopt
 from litestream_py.engine.chain import load_chain
-from litestream_py.engine.checkpointer import checkpoint
+from litestream_py.engine.checkpointer import Outcome, checkpoint
 from litestream_py.engine.fetch import list_replica
 from litestream_py.engine.sick import heal
 from litestream_py.engine.walread import SickWal
@@ -36,7 +36,6 @@ _HOT_TRIES: Final = 9
 _BACKOFF_MAX_S: Final = 30.0
 _PROBES_PER_STAT: Final = 5
 """Every so many probes, look whether the files were replaced by others."""
-_WORK_FACTOR_MAX: Final = 256
 
 
 class Phase(Enum):
@@ -67,6 +66,7 @@ class DatabaseJob:
         self._checkpointed_s = 0.0
         self._checkpoint_failures = 0
         self._checkpoint_failed_s = 0.0
+        self._truncate_failed_s: float | None = None
         self._index_seen: bytes = b""
         self._probes = 0
 
@@ -190,16 +190,17 @@ class DatabaseJob:
         if self._hot:
             self._hot -= 1
             return 0.001 * 2.0 ** (_HOT_TRIES - 1 - self._hot)
-        interval_s = self._r.config.checkpoint_interval_s
+        limits = self._r.checkpoint_limits
+        interval_s = limits.interval_s
         if interval_s and tailer.state.synced_since_checkpoint:
-            pause_s = min(30.0, 0.5 * 2.0 ** min(self._checkpoint_failures, 10)) if self._checkpoint_failures else 0.0
-            return max(self._checkpointed_s + interval_s, self._checkpoint_failed_s + pause_s) - now_s + 0.01
+            due_s = max(self._checkpointed_s + interval_s, retry_at_s(self._checkpoint_facts(), limits))
+            return due_s - now_s + 0.01
         return None
 
-    def _checkpoint(self, now_s: float) -> None:
+    def _checkpoint_facts(self) -> CheckpointFacts:
         tailer = self._r.tailer
         state = tailer.state
-        facts = CheckpointFacts(
+        return CheckpointFacts(
             index=tailer.files.read_index(),
             wal_file_pages=tailer.files.wal_size() // (FRAME_HEADER_SIZE + state.page_size),
             may_restart=state.sealed and state.file_complete,
@@ -207,22 +208,29 @@ class DatabaseJob:
             last_s=self._checkpointed_s,
             failed=self._checkpoint_failures,
             failed_s=self._checkpoint_failed_s,
+            truncate_failed_s=self._truncate_failed_s,
         )
-        what = choose_checkpoint(facts, self._r.checkpoint_limits, now_s)
+
+    def _checkpoint(self, now_s: float) -> None:
+        tailer = self._r.tailer
+        what = choose_checkpoint(self._checkpoint_facts(), self._r.checkpoint_limits, now_s)
         if what is Checkpoint.NONE:
             return
-        txid = state.txid
-        factor = min(_WORK_FACTOR_MAX, 2**self._checkpoint_failures)
-        outcome = checkpoint(tailer, what, now_ms=now_ms, work_factor=factor)
+        txid = tailer.state.txid
+        outcome = checkpoint(tailer, what, now_ms=now_ms)
         if tailer.state.txid != txid:
             self._wake_upload()
         if outcome.complete:
             self._checkpointed_s = time.monotonic()
             self._checkpoint_failures = 0
-        else:
+            if what is Checkpoint.TRUNCATE:
+                self._truncate_failed_s = None if outcome.truncated else self._checkpointed_s
+            return
+        if outcome.seal is not Outcome.TOO_MUCH:
+            # Where there was too much to do, the next step tries again at once: it may do more as the WAL grows.
             self._checkpoint_failures += 1
             self._checkpoint_failed_s = time.monotonic()
-            self._r.publisher.checkpoint_incomplete(what, outcome.why, self._checkpoint_failures)
+        self._r.publisher.checkpoint_incomplete(outcome, self._checkpoint_failures)
 
     # --- what can go wrong ---
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from litestream_py.core.checkpoint import Checkpoint
 from litestream_py.core.sqlite_version import SAVEPOINT_BUG_FIXED_IN, WAL_RESET_BUG_FIXED_IN
 from litestream_py.core.state import CheckpointResult, SyncResult, SyncState
+from litestream_py.engine.checkpointer import CheckpointOutcome
 from litestream_py.engine.events import Event, SickWalNotice, WalResetBugNotice
 from litestream_py.engine.uploader import Connected, Uploaded, UploadEvent
 from litestream_py.errors import DiskFullError, LsyncError, SourceRejectedError
@@ -21,6 +21,8 @@ from litestream_py.ltx.ids import TXID
 
 if TYPE_CHECKING:
     from litestream_py.daemon.metrics import Metrics, UploadKind
+
+_FAILURES_PER_WARNING: Final = 5
 
 
 class Publisher:
@@ -103,10 +105,10 @@ class Publisher:
             hint=f"upgrade its SQLite to {SAVEPOINT_BUG_FIXED_IN}, or set PRAGMA cache_spill=off around savepoints",
         )
 
-    def checkpoint_incomplete(self, what: Checkpoint, why: str, attempts: int) -> None:
-        """Tell that a checkpoint did not complete; it is tried again later."""
-        log = self._log.warning if attempts in {5, 10} or attempts % 60 == 0 else self._log.debug
-        log("checkpoint incomplete", what=str(what), detail=why, attempts=attempts)
+    def checkpoint_incomplete(self, outcome: CheckpointOutcome, failures: int) -> None:
+        """Tell that a checkpoint did not complete; it is tried again later. Said aloud when it keeps failing."""
+        log = self._log.warning if failures and failures % _FAILURES_PER_WARNING == 0 else self._log.debug
+        log("checkpoint incomplete", outcome=str(outcome.seal), detail=outcome.why, failures=failures)
 
     def rebased(self, reason: str) -> None:
         """Tell that the local chain is derived from the replica's again."""

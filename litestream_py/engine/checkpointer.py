@@ -8,10 +8,14 @@ the lock: with our reader on slot 0 it can only succeed while nothing was commit
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Final
 
+from litestream_py.core.backoff import next_delay
 from litestream_py.core.checkpoint import Checkpoint
 from litestream_py.core.state import Unsealed
 from litestream_py.engine.tailer import Tailer
@@ -27,36 +31,57 @@ AFTER_PASSIVE = declare("checkpoint.after_passive")
 AFTER_SEAL = declare("checkpoint.after_seal")
 
 _BULK_ROUNDS_MAX: Final = 4
+_WORK_SHARE: Final = 16
+"""This part of the WAL may always be worked off under the lock, or a writer that never rests would make it grow on."""
+_BUSY_TRIES: Final = 8
+_BUSY_PAUSE_S: Final = 0.002
+
+
+class Outcome(StrEnum):
+    """What a checkpoint came to.
+
+    complete: the next writer can restart the WAL. too_much: more work was left than may be done under the write lock.
+    pinned: a reader of another process holds older frames. busy: somebody else held a lock until our patience ended.
+    """
+
+    COMPLETE = "complete"
+    TOO_MUCH = "too_much"
+    PINNED = "pinned"
+    BUSY = "busy"
 
 
 @dataclass(frozen=True, slots=True)
-class SealOutcome:
-    """What a checkpoint came to. complete: the next writer can restart the WAL. why: else, what stood in the way."""
+class CheckpointOutcome:
+    """The outcome of the seal, and whether a TRUNCATE that was asked for happened; why: what stood in the way."""
 
-    complete: bool
+    seal: Outcome
+    truncated: bool = False
     why: str = ""
 
+    @property
+    def complete(self) -> bool:
+        """Whether the next writer can restart the WAL."""
+        return self.seal is Outcome.COMPLETE
 
-def checkpoint(tailer: Tailer, what: Checkpoint, *, now_ms: Callable[[], int], work_factor: int = 1) -> SealOutcome:
-    """Seal, and truncate if asked to; the outcome is also published, step by step.
 
-    work_factor: multiplies the budget of work under the lock, after attempts that found too much of it: a writer that
-    never rests must not make the WAL grow for ever. Raises SickWal, StateUnknownError, LsyncError as `Tailer.sync`.
+def checkpoint(tailer: Tailer, what: Checkpoint, *, now_ms: Callable[[], int]) -> CheckpointOutcome:
+    """Seal, and truncate if asked to; each step is also published.
+
+    Raises SickWal, StateUnknownError, LsyncError as `Tailer.sync`.
     """
-    budget = tailer.limits.lock_work_bytes * work_factor
     for _ in range(_BULK_ROUNDS_MAX):
-        if _bulk(tailer, now_ms=now_ms) <= budget:
+        if _bulk(tailer, now_ms=now_ms) <= tailer.limits.lock_work_bytes:
             break
     hit(BEFORE_SEAL)
     try:
-        outcome = _seal(tailer, budget, now_ms=now_ms)
+        outcome = _seal(tailer, now_ms=now_ms)
     except DatabaseBusyError as error:
         if not tailer.database.reading:
             raise
-        return SealOutcome(False, error.cause)
+        return CheckpointOutcome(Outcome.BUSY, why=error.cause)
     hit(AFTER_SEAL)
     if what is Checkpoint.TRUNCATE and outcome.complete:
-        return _truncate(tailer)
+        return replace(outcome, truncated=_truncate(tailer))
     return outcome
 
 
@@ -70,27 +95,36 @@ def _bulk(tailer: Tailer, *, now_ms: Callable[[], int]) -> int:
     return _work_left(tailer, tailer.files.read_index())
 
 
+def _frames_bytes(tailer: Tailer, frames: int) -> int:
+    return frames * (FRAME_HEADER_SIZE + tailer.state.page_size)
+
+
 def _work_left(tailer: Tailer, index: WalIndex) -> int:
-    frame_bytes = FRAME_HEADER_SIZE + tailer.state.page_size
-    return max(tailer.pending_bytes(index), (index.mx_frame - index.n_backfill) * frame_bytes)
+    return max(tailer.pending_bytes(index), _frames_bytes(tailer, index.mx_frame - index.n_backfill))
 
 
 def _passive(tailer: Tailer) -> None:
-    """Backfill what the read marks allow; skipped where there is nothing to do."""
-    index = tailer.files.read_index()
-    if index.n_backfill >= index.mx_frame:
-        return
-    result = tailer.database.checkpoint("PASSIVE")
-    tailer.apply(result)
-    tailer.publish(result)
+    """Backfill what the read marks allow; skipped where there is nothing to do, tried again while another one runs."""
+    for attempt in range(_BUSY_TRIES):
+        index = tailer.files.read_index()
+        if index.n_backfill >= index.mx_frame:
+            return
+        result = tailer.database.checkpoint("PASSIVE")
+        if not result.busy or attempt == _BUSY_TRIES - 1:
+            tailer.apply(result)
+            tailer.publish(result)
+            return
+        time.sleep(next_delay(attempt, base_s=_BUSY_PAUSE_S, max_s=16 * _BUSY_PAUSE_S, rng=random.random))
 
 
-def _seal(tailer: Tailer, budget: int, *, now_ms: Callable[[], int]) -> SealOutcome:
+def _seal(tailer: Tailer, *, now_ms: Callable[[], int]) -> CheckpointOutcome:
     with tailer.database.barrier(tailer.limits.lock_wait_s):
         hit(UNDER_LOCK)
-        left = _work_left(tailer, tailer.files.read_index())
+        index = tailer.files.read_index()
+        left = _work_left(tailer, index)
+        budget = max(tailer.limits.lock_work_bytes, _frames_bytes(tailer, index.mx_frame) // _WORK_SHARE)
         if left > budget:
-            return SealOutcome(False, f"{left} bytes of WAL left to do under the write lock, more than {budget}")
+            return CheckpointOutcome(Outcome.TOO_MUCH, why=f"{left} bytes of WAL left to do, more than {budget}")
         while (result := tailer.sync(now_ms=now_ms())) is not None and result.limited:
             pass
         tailer.apply(Unsealed())
@@ -104,11 +138,14 @@ def _seal(tailer: Tailer, budget: int, *, now_ms: Callable[[], int]) -> SealOutc
             index = tailer.restart_read()
         complete = index.n_backfill >= index.mx_frame
         tailer.sealed(file_complete=complete)
-    return SealOutcome(complete, "" if complete else "a reader of another process pins older frames")
+    if complete:
+        return CheckpointOutcome(Outcome.COMPLETE)
+    return CheckpointOutcome(Outcome.PINNED, why="a reader of another process pins older frames")
 
 
-def _truncate(tailer: Tailer) -> SealOutcome:
+def _truncate(tailer: Tailer) -> bool:
+    """Cut the WAL file to nothing; False if commits came since the seal."""
     result = tailer.database.checkpoint("TRUNCATE")
     tailer.apply(result)
     tailer.publish(result)
-    return SealOutcome(not result.busy, "commits came between the seal and the TRUNCATE" if result.busy else "")
+    return not result.busy

@@ -111,7 +111,8 @@ def write_sync(
     def check() -> None:
         check_unmoved(files, plan.salts)
 
-    size = meta.write_l0(txid, _checked(encode(header, _contents(files, pages, page_size)), check))
+    chunks = _checked(encode(header, _contents(files, pages, page_size)), check)
+    size = meta.write_l0(txid, chunks, timestamp_ms=timestamp_ms)
     hit_or_unknown(meta, AFTER_L0)
     follow(meta, sums, pages.pgnos, pages.sums, txid=txid, commit=pages.commit)
     hit_or_unknown(meta, AFTER_SUMS)

@@ -194,7 +194,7 @@ def _write(
                     if wanted[pgno - first]:
                         yield pgno, page
 
-    size = meta.write_l0(txid, encode(header, differing()))
+    size = meta.write_l0(txid, encode(header, differing()), timestamp_ms=timestamp_ms)
     return SyncResult(
         txid=txid,
         database_checksum=after,

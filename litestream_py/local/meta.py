@@ -73,9 +73,9 @@ class MetaDir:
         """Return where an L0 file is kept."""
         return self.l0 / name.name
 
-    def write_l0(self, txid: TXID, chunks: Iterable[bytes]) -> int:
+    def write_l0(self, txid: TXID, chunks: Iterable[bytes], *, timestamp_ms: int) -> int:
         """Write the L0 file of one TXID durably; returns its size in bytes. Raises as `write_durable`."""
-        return write_durable(self.l0_path(FileName(0, txid, txid)), chunks)
+        return write_durable(self.l0_path(FileName(0, txid, txid)), chunks, mtime_ms=timestamp_ms)
 
     def remove_l0(self, names: Iterable[FileName]) -> None:
         """Remove local L0 files; one gone already is no error. Not fsynced: one that comes back is removed again."""
