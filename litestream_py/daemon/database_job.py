@@ -174,8 +174,9 @@ class DatabaseJob:
             if not result.limited:
                 break
         self._checkpoint(now_s)
-        made = min(2, tailer.state.txid - txid)  # a seal may have made one of its own; a backlog is not paced
-        self._next_sync_s = now_s + self._r.config.replica.sync_interval_s * max(1, made)
+        # A seal may have made a TXID of its own: then the next one waits for two intervals. A backlog is not paced.
+        pause = 2 if tailer.state.txid - txid == 2 else 1
+        self._next_sync_s = now_s + self._r.config.replica.sync_interval_s * pause
         self._hot = 0
         return max(0.0, self._next_sync_s - time.monotonic())
 

@@ -107,8 +107,7 @@ def apply_file(sums: PageSums, name: FileName, chunks: Iterable[bytes]) -> Heade
     """Bring the page checksums up to one LTX file, given as its bytes; returns its header. Raises LtxFormatError."""
     decoder = Decoder(expect=name)
     for chunk in chunks:
-        pages = decoder.feed(chunk)
-        if pages:
+        for pages in decoder.batches(chunk):
             pgnos = np.array([pgno for pgno, _ in pages], np.uint32)
             sums.write(pgnos, np.array([page_checksum(pgno, page) for pgno, page in pages], np.uint64))
     decoder.finish()

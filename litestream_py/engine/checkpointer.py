@@ -1,6 +1,6 @@
 """Checkpoint in two phases, so that writers hardly notice (design section 2).
 
-*Bulk*, without the write lock: sync, move the read mark forward, PASSIVE. The heavy copying and the fsync of the
+*Bulk*, without the write lock: move the read mark forward, PASSIVE, sync. The heavy copying and the fsync of the
 database happen here. *Seal*, under the write lock and within two budgets: sync the small rest, end the reader, PASSIVE,
 restart the reader. After a complete one the next writer restarts the WAL by itself. *Truncate* follows a seal, without
 the lock: with our reader on slot 0 it can only succeed while nothing was committed since the seal.
@@ -69,9 +69,7 @@ def checkpoint(tailer: Tailer, what: Checkpoint, *, now_ms: Callable[[], int]) -
 
     Raises SickWal, StateUnknownError, LsyncError as `Tailer.sync`.
     """
-    for _ in range(_BULK_ROUNDS_MAX):
-        if _bulk(tailer, now_ms=now_ms) <= tailer.limits.lock_work_bytes:
-            break
+    _bulk(tailer, now_ms=now_ms)
     hit(BEFORE_SEAL)
     try:
         outcome = _seal(tailer, now_ms=now_ms)
@@ -85,14 +83,21 @@ def checkpoint(tailer: Tailer, what: Checkpoint, *, now_ms: Callable[[], int]) -
     return outcome
 
 
-def _bulk(tailer: Tailer, *, now_ms: Callable[[], int]) -> int:
-    """Copy and backfill what is there; return how many bytes of WAL were left to do at the end."""
-    while (result := tailer.sync(now_ms=now_ms())) is not None and result.limited:
-        pass
-    index = tailer.files.read_index()
-    tailer.hand_over_read(index)
-    _passive(tailer)
-    return _work_left(tailer, tailer.files.read_index())
+def _bulk(tailer: Tailer, *, now_ms: Callable[[], int]) -> None:
+    """Backfill and copy without the write lock until little is left to do under it, or a writer is too fast for that.
+
+    Backfill does not wait for the copying: as long as the read mark is held, no frame is overwritten. Copying first
+    would only make more and smaller L0 files.
+    """
+    budget = tailer.limits.lock_work_bytes
+    for _ in range(_BULK_ROUNDS_MAX):
+        tailer.hand_over_read(tailer.files.read_index())
+        _passive(tailer)
+        if tailer.pending_bytes(tailer.files.read_index()) > budget:
+            while (result := tailer.sync(now_ms=now_ms())) is not None and result.limited:
+                pass
+        if _work_left(tailer, tailer.files.read_index()) <= budget:
+            return
 
 
 def _frames_bytes(tailer: Tailer, frames: int) -> int:

@@ -58,7 +58,7 @@ class FileName(NamedTuple):
 
 
 def parse_file_name(level: int, name: str) -> FileName | None:
-    """Return what a file's name says, or None if it is not the name of an LTX file (reversed or zero TXIDs included)."""
+    """Return what a file's name says; None if it is not an LTX file's name (reversed or zero TXIDs included)."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
