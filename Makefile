@@ -53,5 +53,6 @@ $(STAMP): pyproject.toml constraints.txt tools/make-venv
 
 $(MOTO_STAMP): $(STAMP) constraints-moto.txt
 	@echo "setup: no MinIO to be had; installing moto's server for the S3 tests"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -c constraints-moto.txt '.[moto]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+		-c constraints.txt -c constraints-moto.txt --editable '.[moto]'
 	@touch $@
