@@ -125,7 +125,7 @@ class DbKeys(_Model):
         "journal-mode",
         "refuse",
         "refuse",
-        "A database that is not in WAL mode: `refuse` it, or `convert` it, the one change lsync ever makes. Not in Litestream.",
+        "A database not in WAL mode: `refuse` it, or `convert` it (lsync's only change ever). Not in Litestream.",
     )
     monitor_interval_s: PositiveDuration = _key(
         "monitor-interval", 1.0, "1s", "How often to look for changes where the file system does not tell of them."
