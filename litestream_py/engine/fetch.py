@@ -1,7 +1,8 @@
 """Reading a replica over a network that fails: listings with retries, files with resume, many in parallel, in order.
 
-Memory: `Fetcher` holds at most WINDOW_BYTES_MAX of file content, whatever the number and the size of the files: parts
-that are being read or wait to be consumed count with their full size, and no part is begun beyond the window.
+Memory: `Fetcher` holds at most WINDOW_BYTES_PER_THREAD of file content for each thread (16 MiB by default), and never
+more than WINDOW_BYTES_MAX, whatever the number and the size of the files: parts that are being read or wait to be
+consumed count with their full size, and no part is begun beyond the window.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from litestream_py.ltx.ids import LEVEL_MAX
 
 PART_BYTES: Final = 4 << 20
 """A larger file is read in ranges of this size, several at a time."""
+WINDOW_BYTES_PER_THREAD: Final = 2 << 20
+"""Half a part: of a large file half as many ranges are under way as there are threads; small files use them all."""
 WINDOW_BYTES_MAX: Final = 64 << 20
 PARALLELISM_DEFAULT: Final = 8
 
@@ -33,8 +36,6 @@ READ_POLICY: Final = RetryPolicy()
 LIST_POLICY: Final = RetryPolicy(attempts_max=4)
 """About 2 s: a command that cannot even list should say so soon."""
 
-_SPARE_PARTS: Final = 4
-"""Parts that may wait to be consumed while every thread is reading the next one."""
 _QUEUED_PER_THREAD: Final = 4
 """Small files queued per thread, so that none idles between two requests."""
 
@@ -142,7 +143,7 @@ class Fetcher:
         self._pool = Pool(parallelism, "fetch")
         self._patience = Patience(policy, wait or self._pool.stopping.wait)
         self._parts = (part for info in files for part in _parts(info))
-        self._window_bytes = min(WINDOW_BYTES_MAX, (parallelism + _SPARE_PARTS) * PART_BYTES)
+        self._window_bytes = max(2 * PART_BYTES, min(WINDOW_BYTES_MAX, parallelism * WINDOW_BYTES_PER_THREAD))
         self._queued_max = _QUEUED_PER_THREAD * parallelism
         self._pending: deque[tuple[_Part, Future[list[bytes]]]] = deque()
         self._pending_bytes = 0

@@ -108,8 +108,9 @@ def test_files_come_whole_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_memory_is_bounded_by_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a consumer no more than the window is ever asked for, for many small files and for a large one."""
     monkeypatch.setattr(module, "PART_BYTES", 1000)
+    monkeypatch.setattr(module, "WINDOW_BYTES_PER_THREAD", 3000)
     client = MemoryClient()
-    window = (2 + module._SPARE_PARTS) * 1000
+    window = 2 * 3000
     large = [stored(client, 1, 100_000)]
     small = [stored(client, n, 300) for n in range(2, 60)]
     for infos, count in ((large, window // 1000), (small, module._QUEUED_PER_THREAD * 2)):
