@@ -145,6 +145,8 @@ class DatabaseJob:
                 tailer.meta.reset()
             else:
                 base = adopt(self._r.client, listing, tailer.meta)
+                if base is not None:
+                    self._r.uploader.adopted(base[0].txid, base[0].database_checksum)
         try:
             result = tailer.attach(base, now_ms=now_ms())
         except BaseException:

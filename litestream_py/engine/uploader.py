@@ -69,6 +69,7 @@ class Uploader:
         self._publish = publish
         self._confirmed: TXID | None = None
         self._last_upload_ms = 0
+        self._adopted: tuple[TXID, int] | None = None
 
     @property
     def confirmed(self) -> TXID | None:
@@ -78,6 +79,14 @@ class Uploader:
     def forget(self) -> None:
         """Forget the replica's position: it is asked again before the next upload."""
         self._confirmed = None
+
+    def adopted(self, txid: TXID, database_checksum: int) -> None:
+        """Take note that the local log was begun from the replica's state at `txid`, whose checksum was computed.
+
+        Files that Litestream wrote carry no database checksum; this one stands in for it.
+        """
+        self._confirmed = None
+        self._adopted = (txid, database_checksum)
 
     def connect(self) -> None:
         """Ask the replica where it stands. Raises RebaseNeeded, LsyncError."""
@@ -109,6 +118,8 @@ class Uploader:
         return None
 
     def _remote_after(self, info: FileInfo) -> int | None:
+        if self._adopted is not None and self._adopted[0] == info.name.max_txid:
+            return self._adopted[1]
         head = self.client.read(info.name, size=HEADER_SIZE)
         lsyn = Header.unpack(head).lsyn
         return lsyn.after if lsyn else None
