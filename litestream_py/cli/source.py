@@ -32,7 +32,9 @@ def open_source(argument: str, *, config: Path | None, no_expand_env: bool) -> S
     if is_url(argument) and not argument.startswith(_SQLITE_SCHEMES):
         if config is not None:
             raise ConfigError("read", "command line", "--config goes with a database path, not with a replica URL")
-        return Source(open_client(argument), None)
+        from litestream_py.config import replica_target
+
+        return Source(open_client(replica_target(argument)), None)
 
     from litestream_py.config import load_config
     from litestream_py.config_values import parse_path

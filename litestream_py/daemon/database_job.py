@@ -157,6 +157,10 @@ class DatabaseJob:
         self._r.uploader.forget()
         self._checkpointed_s = time.monotonic()
         self._wake_upload()
+        self._measured()
+
+    def _measured(self) -> None:
+        self._r.publisher.measured(self._r.tailer.state, self._r.tailer.files.wal_size())
 
     # --- tail ---
 
@@ -176,6 +180,7 @@ class DatabaseJob:
             if not result.limited:
                 break
         self._checkpoint(now_s)
+        self._measured()
         # A seal may have made a TXID of its own: then the next one waits for two intervals. A backlog is not paced.
         pause = 2 if tailer.state.txid - txid == 2 else 1
         self._next_sync_s = now_s + self._r.config.replica.sync_interval_s * pause
@@ -223,6 +228,7 @@ class DatabaseJob:
         outcome = checkpoint(tailer, what, now_ms=now_ms)
         if tailer.state.txid != txid:
             self._wake_upload()
+        self._measured()
         if outcome.complete:
             self._checkpointed_s = time.monotonic()
             self._checkpoint_failures = 0

@@ -26,7 +26,7 @@ TABLE: Final = (
     Metric("lsync_build_info", "gauge", ("version",), "1, with the version of lsync as a label."),
     Metric("lsync_databases", "gauge", (), "Databases that are replicated or waited for."),
     Metric("lsync_db_bytes", "gauge", _DB, "Size of the database at the last applied transaction."),
-    Metric("lsync_wal_bytes", "gauge", _DB, "Bytes of WAL in use: where the newest copied frame ends."),
+    Metric("lsync_wal_bytes", "gauge", _DB, "Size of the WAL file in bytes."),
     Metric("lsync_local_txid", "gauge", _DB, "Newest TXID captured in a local L0 file."),
     Metric("lsync_waiting_for_database", "gauge", _DB, "1 while the database file is missing or empty, else 0."),
     Metric("lsync_disk_full", "gauge", _DB, "1 while the local disk has no room for new L0 files, else 0."),

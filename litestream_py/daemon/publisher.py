@@ -58,7 +58,10 @@ class Publisher:
         """Tell that the database is being tailed, and whether the chain went on without a comparison."""
         self._metrics.set_waiting(waiting=False)
         self._log.info("attached", txid=str(state.txid), pages=state.commit, continued=continued)
-        self._metrics.position(txid=state.txid, db_bytes=state.commit * state.page_size, wal_bytes=state.wal.offset)
+
+    def measured(self, state: SyncState, wal_bytes: int) -> None:
+        """Tell the applied position, and the sizes of database and WAL file."""
+        self._metrics.position(txid=state.txid, db_bytes=state.commit * state.page_size, wal_bytes=wal_bytes)
 
     def tailed(self, event: Event) -> None:
         """Tell of a step of the engine."""
@@ -84,8 +87,6 @@ class Publisher:
             self._waiting[result.txid] = (result.ltx_bytes, time.monotonic())
             self._failing_since_s = None
         self._metrics.synced(changed=True, seconds=result.seconds, wal_bytes_copied=result.wal_bytes)
-        size = result.commit * result.page_size
-        self._metrics.position(txid=result.txid, db_bytes=size, wal_bytes=result.wal.offset)
         self._tell_replica()
         told = {"txid": str(result.txid), "pages": result.pages, "bytes": result.ltx_bytes}
         if result.reason is None:
@@ -152,6 +153,8 @@ class Publisher:
         if operation == "upload":
             self._replica.upload_failed("l0", error.kind)
         elif operation in {"sync", "heal"}:
+            if error.operation == "checkpoint":
+                self._metrics.checkpoint_failed(kind=error.kind)
             self._metrics.sync_failed(error.kind)
             with self._lock:
                 self._failing_since_s = self._failing_since_s or time.monotonic()
