@@ -15,6 +15,7 @@ from litestream_py.cli.main import run
 from litestream_py.local import restore_target
 from tests.support import golden_replicas as golden
 from tests.support.chains import sample
+from tests.support.terminal import run_on_terminal
 
 SIDECARS = ("-wal", "-journal", "-shm")
 
@@ -107,6 +108,16 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
         "timestamp": "1970-01-01T00:00:01.000Z",
     }
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_bar_shows_progress_on_a_terminal_only(url: str, tmp_path: Path) -> None:
+    """On a terminal a bar is drawn on standard error and removed; standard output is the result alone."""
+    command = [sys.executable, "-m", "litestream_py", "restore", "--json", "-o", f"{tmp_path}/out.db", url]
+    code, out, told = run_on_terminal(command)
+    assert code == 0
+    assert json.loads(out)["txid"] == "0000000000000007"
+    assert b"restore:" in told
+    assert told.endswith(b"\r"), "the bar is wiped at the end"
 
 
 # --- exit codes -------------------------------------------------------------------------------------------------------
@@ -224,6 +235,7 @@ from litestream_py.cli.interrupts import unwinding
 from litestream_py.clients.memory import MemoryClient
 from litestream_py.engine.restorer import restore_txid
 from tests.support.chains import sample
+from tests.support.terminal import run_on_terminal
 
 def stall(call):
     if call.operation == "stream":

@@ -1,0 +1,27 @@
+"""Running a program with a terminal as its standard error."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import termios
+from collections.abc import Sequence
+
+
+def run_on_terminal(command: Sequence[str]) -> tuple[int, bytes, bytes]:
+    """Return exit code, standard output (a pipe) and what was written to standard error (a terminal)."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs) as program:
+        os.close(theirs)
+        told = b""
+        try:
+            while piece := os.read(ours, 4096):
+                told += piece
+        except OSError:  # Linux answers EIO when the last writer has gone
+            pass
+        assert program.stdout is not None
+        out = program.stdout.read()
+    os.close(ours)
+    return program.returncode, out, told
