@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -159,12 +160,16 @@ class Service:
 
 
 def _allow_descriptors(databases: int) -> None:
-    """Raise the soft limit of open files to what this many databases need, as far as the hard limit allows."""
+    """Raise the soft limit of open files to what this many databases need, as far as that is allowed.
+
+    A service manager may forbid it (etc/lsync.service sets LimitNOFILE instead); running out is an error like others.
+    """
     needed = _FILES_PER_DATABASE * databases + _FILES_BESIDES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < needed:
         allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def _out_of_time(replication: Replication) -> LsyncError:
