@@ -81,7 +81,7 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unsealed:
-    """The read transaction was ended: whatever restart comes now proves nothing."""
+    """The read transaction is about to be ended: whatever restart or backfill comes now proves nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +131,13 @@ def apply(state: SyncState | None, result: Result) -> SyncState:
         case Sealed():
             return replace(state, sealed=True, file_complete=result.file_complete)
         case Unsealed():
-            return replace(state, sealed=False)
+            return replace(state, sealed=False, file_complete=False)
         case CheckpointResult():
             done = result.outcome == "complete"
-            return replace(state, synced_since_checkpoint=state.synced_since_checkpoint and not done)
+            return replace(
+                state,
+                synced_since_checkpoint=state.synced_since_checkpoint and not done,
+                # A PASSIVE may have moved frames that nobody has copied yet. A TRUNCATE of ours follows a seal, and then
+                # our reader on slot 0 lets it move nothing.
+                file_complete=state.file_complete and result.mode == "TRUNCATE",
+            )

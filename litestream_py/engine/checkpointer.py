@@ -150,7 +150,7 @@ def _seal(tailer: Tailer, *, now_ms: Callable[[], int]) -> CheckpointOutcome:
 
 def _truncate(tailer: Tailer) -> bool:
     """Cut the WAL file to nothing; False if commits came since the seal."""
-    result = tailer.database.checkpoint("TRUNCATE")
+    result = tailer.database.checkpoint("TRUNCATE")  # without waiting: it would wait for readers under the write lock
     tailer.apply(result)
     tailer.publish(result)
     return not result.busy

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from litestream_py.core.position import WalPosition
 from litestream_py.core.state import SyncResult, SyncState
 from litestream_py.core.sync import ReadFrames
-from litestream_py.engine.walread import WalPages, check_unmoved, find_in_generation
+from litestream_py.engine.walread import WalMoved, WalPages, check_unmoved, find_in_generation
 from litestream_py.errors import LsyncError, StateUnknownError
 from litestream_py.failpoints import declare, hit
 from litestream_py.local.dbfiles import DatabaseFiles
@@ -20,6 +20,7 @@ from litestream_py.ltx.checksum import CHECKSUM_FLAG, page_checksum
 from litestream_py.ltx.encoder import encode
 from litestream_py.ltx.ids import TXID, lock_pgno
 from litestream_py.ltx.records import Header
+from litestream_py.wal.records import frame_offset
 
 AFTER_L0 = declare("sync.after_l0")
 AFTER_SUMS = declare("sync.after_page_sums")
@@ -34,18 +35,23 @@ def add_growth_pages(
     """Add every page that the database grew over without writing it in this stretch of WAL.
 
     A free-list leaf need not be written when the file grows past it; without it the chain could not be restored. Its
-    content is its last frame of this generation, else what the database file holds (zeros beyond its end). A frame
-    behind this stretch counts too: a checkpoint may have put it into the file already, and the file must not change
-    while we read.
+    content is its last frame of this generation that is not backfilled, else what the database file holds (zeros beyond
+    its end). A frame behind this stretch counts too: a checkpoint may have put it into the file already, and the file
+    must not change while we read.
     """
-    if pages.commit <= commit_before:
-        return pages
     grown = np.arange(commit_before + 1, pages.commit + 1, dtype=np.uint32)
+    backfilled_to = frame_offset(files.read_index().n_backfill + 1, page_size)
+    # Cut off, backfilled so (or skipped by that backfill), and grown over again: the frame is not what SQLite reads.
+    stale = pages.regrown & (pages.offsets < backfilled_to)
+    if stale.any():
+        grown = np.union1d(grown, pages.pgnos[stale])
+        pages.pgnos, pages.offsets, pages.sums = pages.pgnos[~stale], pages.offsets[~stale], pages.sums[~stale]
+        pages.regrown = pages.regrown[~stale]
     missing = np.setdiff1d(grown, pages.pgnos, assume_unique=True)
     missing = missing[missing != lock_pgno(page_size)]
     if not missing.size:
         return pages
-    earlier = find_in_generation(files, missing, plan, page_size=page_size)
+    earlier = find_in_generation(files, missing, plan, backfilled_to=backfilled_to, page_size=page_size)
     offsets = np.array([earlier.get(int(pgno), IN_DATABASE_FILE) for pgno in missing], np.int64)
     sums = np.array(
         [
@@ -131,9 +137,12 @@ def write_sync(
 
 
 def _contents(files: DatabaseFiles, pages: WalPages, page_size: int) -> Iterator[tuple[int, bytes | memoryview]]:
-    for pgno, offset in zip(pages.pgnos.tolist(), pages.offsets.tolist(), strict=True):
+    for pgno, offset, expected in zip(pages.pgnos.tolist(), pages.offsets.tolist(), pages.sums.tolist(), strict=True):
         if offset == IN_DATABASE_FILE:
-            yield pgno, files.read_database((pgno - 1) * page_size, page_size)
+            page = files.read_database((pgno - 1) * page_size, page_size)
+            if page_checksum(pgno, page) != expected:  # backfilled between our two looks: the frame is there now
+                raise WalMoved
+            yield pgno, page
         else:
             yield pgno, pages.page(files, offset, page_size)
 

@@ -93,6 +93,9 @@ def read_snapshot(files: DatabaseFiles, index: WalIndex, page_size: int) -> Snap
         plan = ReadFrames(index.salts, WAL_HEADER_SIZE, end)
         overlay = read_pages(files, plan, page_size=page_size, seed=(0, 0), wal_bytes_max=None)
         overlay.kept.clear()
+        # Backfilled frames are in the file, or were skipped because a later commit had cut their pages off.
+        newer = overlay.offsets >= frame_offset(index.n_backfill + 1, page_size)
+        overlay.pgnos, overlay.offsets = overlay.pgnos[newer], overlay.offsets[newer]
     wal = WalPosition(index.salts, end, index.frame_checksum)
     return Snapshot(files, page_size, index.n_page, wal, overlay, fully_backfilled=backfilled)
 

@@ -3,7 +3,7 @@
 A reader of the file sees its end at such a frame, and so does recovery: a crash loses every commit behind it. Healing
 must end with an empty WAL; a PASSIVE alone would leave the old prefix in the file, and a crash would replay it over
 newer pages. TRUNCATE goes by the wal-index and takes the write lock itself. A reader of another process below mxFrame
-would stop it half-way: then wait.
+would stop it half-way: then wait. So would a writer: a TRUNCATE that cannot have the write lock acts as a PASSIVE.
 """
 
 from __future__ import annotations
@@ -30,8 +30,14 @@ def heal(tailer: Tailer, sick: SickWal, *, now_ms: int) -> SyncResult | None:
 
     Where attach itself met the sick WAL, there is no state yet: then the WAL is emptied, and the caller attaches again.
     """
-    index = tailer.files.read_index()
-    if reader_pinned_below(tailer.files.shm_fd, index.read_marks, index.mx_frame):
+    try:
+        with tailer.database.barrier(tailer.limits.attach_wait_s):
+            index = tailer.files.read_index()
+            pinned = reader_pinned_below(tailer.files.shm_fd, index.read_marks, index.mx_frame)
+    except DatabaseBusyError as error:
+        tailer.publish(SickWalNotice(sick.offset, False, "another connection holds the write lock"))
+        raise DatabaseBusyError("heal", tailer.path, error.cause, hint=ADVICE) from error
+    if pinned:
         tailer.publish(SickWalNotice(sick.offset, False, "a reader of another process pins older frames"))
         raise DatabaseBusyError("heal", tailer.path, "a reader of another process pins older frames", hint=ADVICE)
     if tailer.attached:
@@ -39,7 +45,7 @@ def heal(tailer: Tailer, sick: SickWal, *, now_ms: int) -> SyncResult | None:
     tailer.database.end_read()
     try:
         hit(READER_ENDED)
-        result = tailer.database.checkpoint("TRUNCATE")
+        result = tailer.database.checkpoint("TRUNCATE", wait_s=tailer.limits.busy_timeout_s)
         hit(AFTER_TRUNCATE)
     except BaseException:
         tailer.database.begin_read()

@@ -41,11 +41,12 @@ class Tailer:
         self.limits = limits
         self.publish = publish
         self.database = Database(path, busy_timeout_s=limits.busy_timeout_s)
-        self.files = DatabaseFiles(path)
+        self.files = DatabaseFiles(path, recover=self.database.recover)
         self._mark = ((0, 0), 0)  # generation, and mxFrame at least as high as our read mark in it
         self._state: SyncState | None = None
         self._sums: PageSums | None = None
-        self._alarmed: tuple[int, int] | None = None  # generation for which the WAL-reset bug was reported
+        self._alarmed: tuple[int, int] | None = None  # generation for which the WAL-reset bug was reported ...
+        self._compared: tuple[int, int] | None = None  # ... and the database compared
 
     @property
     def state(self) -> SyncState:
@@ -60,9 +61,20 @@ class Tailer:
         return self._state is not None
 
     def apply(self, result: Result) -> None:
-        """Apply a durable outcome, and record the position: the only assignment of the state but for dropping it."""
+        """Apply a durable outcome, and record the position: the only assignment of the state but for dropping it.
+
+        Raises LsyncError, the outcome applied, where the position cannot be recorded; what is recorded stays true.
+        """
         self._state = apply(self._state, result)
         self._record()
+
+    def _land(self, result: SyncResult) -> SyncResult:
+        """Apply and publish a durable L0 file; it is published even where its position cannot be recorded."""
+        try:
+            self.apply(result)
+        finally:
+            self.publish(result)
+        return result
 
     def drop(self) -> None:
         """Forget the state and end the read transaction: the next `attach` derives it from disk."""
@@ -127,6 +139,8 @@ class Tailer:
         """
         if base is None:
             return self._join(empty_chain(self.files.header().page_size), now_ms=now_ms, reason="first-snapshot")
+        if self._sums is not None and self._sums is not base[1]:
+            self._sums.close()
         chain, self._sums = base
         return self._join(complete_position(self.files, chain), now_ms=now_ms, reason=None)
 
@@ -168,9 +182,13 @@ class Tailer:
     def _compare(self, chain: LocalChain, index: WalIndex, *, reason: str, now_ms: int) -> SyncResult | None:
         started_s = time.monotonic()
         snapshot = read_snapshot(self.files, index, chain.page_size)
-        result, self._sums = ship_differences(
-            self.meta, snapshot, chain, self._sums, reason=reason, now_ms=now_ms
-        )
+        try:
+            result, self._sums = ship_differences(
+                self.meta, snapshot, chain, self._sums, reason=reason, now_ms=now_ms
+            )
+        except StateUnknownError:
+            self.drop()
+            raise
         if result is None:
             self.apply(
                 Attached(
@@ -187,10 +205,7 @@ class Tailer:
                 )
             )
             return None
-        result = replace(result, seconds=time.monotonic() - started_s)
-        self.apply(result)
-        self.publish(result)
-        return result
+        return self._land(replace(result, seconds=time.monotonic() - started_s))
 
     def resync(self, reason: str, *, now_ms: int) -> SyncResult | None:
         """Prove nothing: restart the read transaction and ship what differs from what was last replicated."""
@@ -237,25 +252,34 @@ class Tailer:
     def sync(self, *, now_ms: int) -> SyncResult | None:
         """Copy committed frames into one L0 file; None where there is nothing to copy.
 
-        Raises SickWal if published frames do not verify (heal it), StateUnknownError (drop, attach again), LsyncError
-        with the state unchanged.
+        Raises SickWal if published frames do not verify (heal it), StateUnknownError (the state is dropped: attach
+        again), DatabaseBusyError where the database must be compared and we hold the write lock (a comparison takes its
+        time: sync after its release). Any other LsyncError leaves the state as it was, unless the L0 file is there and
+        published and only its position could not be recorded.
         """
         for _ in range(_REPLANS_MAX):
             index = self.files.read_index()
             if self._wal_reset_bug(index):
-                return self.resync("wal-reset-bug", now_ms=now_ms)
+                result = self._resync_unlocked("wal-reset-bug", now_ms=now_ms)
+                self._compared = index.salts
+                return result
             plan = plan_sync(self.state, index)
             match plan:
                 case Nothing():
                     return None
                 case ContinuityLost():
-                    return self.resync(plan.reason, now_ms=now_ms)
+                    return self._resync_unlocked(plan.reason, now_ms=now_ms)
                 case ReadFrames():
                     try:
                         return self._copy(plan, now_ms=now_ms)
                     except WalMoved:
                         continue
         raise DatabaseBusyError("sync", self.path, "the WAL is restarted faster than it can be read")
+
+    def _resync_unlocked(self, reason: str, *, now_ms: int) -> SyncResult | None:
+        if self.database.locked:
+            raise DatabaseBusyError("compare", self.path, f"{reason}: not under the write lock")
+        return self.resync(reason, now_ms=now_ms)
 
     def _copy(self, plan: ReadFrames, *, now_ms: int) -> SyncResult:
         state = self.state
@@ -270,21 +294,26 @@ class Tailer:
             wal_bytes_max=self.limits.sync_wal_bytes_max,
         )
         pages = add_growth_pages(self.files, pages, plan, commit_before=state.commit, page_size=state.page_size)
-        result = write_sync(self.meta, self.files, self._sums, state, plan, pages, now_ms=now_ms)
-        result = replace(result, seconds=time.monotonic() - started_s)
-        self.apply(result)
-        self.publish(result)
-        return result
+        try:
+            result = write_sync(self.meta, self.files, self._sums, state, plan, pages, now_ms=now_ms)
+        except StateUnknownError:
+            self.drop()
+            raise
+        return self._land(replace(result, seconds=time.monotonic() - started_s))
 
     def _wal_reset_bug(self, index: WalIndex) -> bool:
-        """Tell whether the bug struck in this generation and was not reported yet; read twice, it must be stable."""
-        if not index.wal_reset_bug_struck or index.salts == self._alarmed:
+        """Tell whether the bug struck in this generation and nothing was compared yet; read twice, it must be stable.
+
+        Reported once; compared until that has succeeded.
+        """
+        if not index.wal_reset_bug_struck or index.salts == self._compared:
             return False
         again = self.files.read_index()
         if not again.wal_reset_bug_struck or again.salts != index.salts:
             return False
-        self._alarmed = index.salts
-        self.publish(WalResetBugNotice(index.mx_frame, index.n_backfill))
+        if self._alarmed != index.salts:
+            self._alarmed = index.salts
+            self.publish(WalResetBugNotice(index.mx_frame, index.n_backfill))
         return True
 
     def behind(self) -> bool:

@@ -45,7 +45,8 @@ class WalPages:
 
     pgnos: ascending uint32. offsets: int64, byte offset of the page's data in the WAL. sums: uint64 page checksums.
     commit: size of the database in pages after the last commit. end: byte offset behind it; frame_checksum: running
-    checksum there. limited: committed frames stand behind `end`.
+    checksum there. limited: committed frames stand behind `end`. regrown: whether a commit behind the page's last frame
+    had cut the page off.
     """
 
     pgnos: npt.NDArray[np.uint32]
@@ -55,6 +56,7 @@ class WalPages:
     end: int
     frame_checksum: tuple[int, int]
     limited: bool
+    regrown: npt.NDArray[np.bool_]
     kept: list[tuple[int, bytes]] = field(default_factory=list)
 
     def page(self, files: DatabaseFiles, offset: int, page_size: int) -> bytes | memoryview:
@@ -157,27 +159,31 @@ def _last_versions(
     unique, from_end = np.unique(pgnos[::-1], return_index=True)
     newest = len(pgnos) - 1 - from_end
     inside = unique <= commit  # pages that a later commit of this stretch cut off are gone
-    newest = newest[inside]
+    unique, newest = unique[inside], newest[inside]
+    sizes = np.where(commits[: last + 1] > 0, commits[: last + 1], np.iinfo(np.uint32).max)
+    smallest_later = np.minimum.accumulate(sizes[::-1])[::-1]
     behind = int(offsets[last]) + page_size
     return WalPages(
-        pgnos=unique[inside],
+        pgnos=unique,
         offsets=offsets[newest],
         sums=sums[newest],
         commit=commit,
         end=behind,
         frame_checksum=(int(checksums[last][0]), int(checksums[last][1])),
         limited=limited or behind < end,
+        regrown=smallest_later[newest] < unique,
         kept=kept,
     )
 
 
 def find_in_generation(
-    files: DatabaseFiles, wanted: npt.NDArray[Any], plan: ReadFrames, *, page_size: int
+    files: DatabaseFiles, wanted: npt.NDArray[Any], plan: ReadFrames, *, backfilled_to: int, page_size: int
 ) -> dict[int, int]:
     """Return, for pages without a frame in the stretch being copied, where another frame of this generation has them.
 
     The last one before plan.start, else the first one behind. Needed for a page that the database shrank below and grew
-    over again without writing it: SQLite takes its last frame.
+    over again without writing it: SQLite takes its last frame, unless that was backfilled (it ends at byte
+    `backfilled_to` or before): then the file has the page, and zeros if it was cut off meanwhile.
     """
     frame_bytes = FRAME_HEADER_SIZE + page_size
     chunk_bytes = max(1, _CHUNK_BYTES // frame_bytes) * frame_bytes
@@ -188,6 +194,6 @@ def find_in_generation(
         pgnos = words.reshape(-1, frame_bytes // 4)[:, 0]
         for frame in np.isin(pgnos, wanted).nonzero()[0].tolist():
             pgno, start = int(pgnos[frame]), position + frame * frame_bytes
-            if start < plan.start or pgno not in found:
+            if backfilled_to <= start < plan.start or (start >= plan.start and pgno not in found):
                 found[pgno] = start + FRAME_HEADER_SIZE
     return found

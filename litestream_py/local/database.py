@@ -146,6 +146,17 @@ class Database:
 
     # --- the write lock ---
 
+    @property
+    def locked(self) -> bool:
+        """Whether the barrier holds the write lock."""
+        return self._barrier is not None and self._barrier.in_transaction
+
+    def recover(self) -> None:
+        """Begin and end a transaction: SQLite rebuilds a wal-index header that a dying writer left half-written."""
+        if not self.locked:
+            with self.barrier(self._busy_timeout_ms / 1000):
+                pass
+
     @contextmanager
     def barrier(self, wait_s: float) -> Iterator[None]:
         """Hold the write lock, having waited at most `wait_s` for it; nothing is written.
@@ -154,6 +165,7 @@ class Database:
         tries, which a busy writer's short gaps escape; asking every millisecond gets the lock sooner.
         """
         connection = self._connection(self._barrier)
+        assert not self.locked, "the write lock is held already"
         deadline = time.monotonic() + wait_s
         connection.set_busy_timeout(0)
         with self._errors("lock"):
@@ -173,14 +185,18 @@ class Database:
 
     # --- checkpoints ---
 
-    def checkpoint(self, mode: str) -> CheckpointResult:
+    def checkpoint(self, mode: str, *, wait_s: float = 0.0) -> CheckpointResult:
         """Run `PRAGMA wal_checkpoint(mode)` ("PASSIVE" or "TRUNCATE") and return its row.
 
-        A blocked checkpoint is a row with busy set, not an error; apsw's own wal_checkpoint() would raise and lose it.
+        wait_s: how long a TRUNCATE waits for the write lock and then, *holding it*, for readers; a PASSIVE never waits.
+        A TRUNCATE that cannot have the write lock acts as a PASSIVE, and its row says busy. A blocked checkpoint is a
+        row with busy set, not an error; apsw's own wal_checkpoint() would raise and lose it.
         """
         started_s = time.monotonic()
+        connection = self._connection(self._checkpointer)
+        connection.set_busy_timeout(int(wait_s * 1000))
         with self._errors("checkpoint"):
-            busy, log, done = _rows(self._connection(self._checkpointer), f"PRAGMA wal_checkpoint({mode})")[0]
+            busy, log, done = _rows(connection, f"PRAGMA wal_checkpoint({mode})")[0]
         seconds = time.monotonic() - started_s
         return CheckpointResult(mode=mode, busy=bool(busy), log=log, checkpointed=done, seconds=seconds)
 

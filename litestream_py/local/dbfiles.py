@@ -12,6 +12,7 @@ import os
 import stat
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -37,10 +38,15 @@ def shm_path(database: Path) -> Path:
 
 
 class DatabaseFiles:
-    """Long-lived read-only descriptors of one database; `close` only after every SQLite connection is closed."""
+    """Long-lived read-only descriptors of one database; `close` only after every SQLite connection is closed.
 
-    def __init__(self, path: Path) -> None:
+    recover: lets SQLite mend a wal-index whose header a dying writer left half-written (any connection that begins a
+    transaction does).
+    """
+
+    def __init__(self, path: Path, *, recover: Callable[[], None] | None = None) -> None:
         self.path = path
+        self._recover = recover
         self._db = -1
         self._shm = -1
         self._wal = -1
@@ -161,10 +167,19 @@ class DatabaseFiles:
             return WalIndex.parse(os.pread(self._shm, WAL_INDEX_HEADER_SIZE, 0))
 
     def read_index(self) -> WalIndex:
-        """Return a stable wal-index header; raises DatabaseBusyError if it does not settle within some milliseconds."""
+        """Return a stable wal-index header; raises DatabaseBusyError if it does not settle, recovery included."""
+        index = self._settled_index()
+        if index is None and self._recover is not None:
+            self._recover()
+            index = self._settled_index()
+        if index is None:
+            raise DatabaseBusyError("read", shm_path(self.path), "the wal-index does not settle")
+        return index
+
+    def _settled_index(self) -> WalIndex | None:
         for attempt in range(_INDEX_TRIES):
             index = self.read_index_once()
             if index is not None:
                 return index
             time.sleep(0.0001 * (attempt > 10))
-        raise DatabaseBusyError("read", shm_path(self.path), "the wal-index does not settle")
+        return None

@@ -107,7 +107,7 @@ class PageSums:
     def write_range(self, first: int, sums: Sums) -> None:
         """Store checksums from page `first` on."""
         with os_errors("write", self._path):
-            os.pwrite(self._fd, sums.astype("<u8").tobytes(), HEADER_SIZE + 8 * (first - 1))
+            self._write_all(sums.astype("<u8").tobytes(), HEADER_SIZE + 8 * (first - 1))
 
     def read(self, pgnos: npt.NDArray[Any]) -> Sums:
         """Return the checksums of these pages (ascending page numbers)."""
@@ -128,10 +128,17 @@ class PageSums:
         head = _FIELDS.pack(MAGIC, 1, self.page_size, commit, 0, txid)
         head += struct.pack("<Q", crc64(head))
         with os_errors("write", self._path):
+            self._write_all(head.ljust(HEADER_SIZE, b"\0"), 0)
+            # After the header: a crash in between leaves entries too many, which the header says, not entries too few.
             if commit < self.commit:
                 os.ftruncate(self._fd, HEADER_SIZE + 8 * commit)
-            os.pwrite(self._fd, head.ljust(HEADER_SIZE, b"\0"), 0)
         self.txid, self.commit = txid, commit
+
+    def _write_all(self, data: bytes, offset: int) -> None:
+        view = memoryview(data)
+        while view:  # a disk that fills up takes a part before it refuses the rest
+            written = os.pwrite(self._fd, view, offset)
+            view, offset = view[written:], offset + written
 
     def checksum(self, first: int = 1, last: int | None = None) -> int:
         """Return the XOR of the checksums of pages first to last (default: all), top bit set."""
