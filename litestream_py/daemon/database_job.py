@@ -21,17 +21,16 @@ from litestream_py.engine.walread import SickWal
 from litestream_py.errors import (
     LsyncError,
     OwnedElsewhereError,
-    ReplicaError,
     SourceRejectedError,
     StateUnknownError,
 )
-from litestream_py.local.dbfiles import wal_path
 from litestream_py.wal.records import FRAME_HEADER_SIZE
 
 WAITABLE: Final = frozenset({"missing", "empty"})
 _WAIT_S: Final = 0.5
-_JOURNAL_PATIENCE_S: Final = 5.0
-"""An application that has just created its database switches it to WAL mode within moments."""
+_PATIENCE_S: Final = {"journal-mode": 5.0, "header-short": 0.1, "first-page-cut": 0.1}
+"""By reason, how long a file may stay as it is. An application that has just created its database switches it to WAL
+mode within moments, and the first page of a new one is being written for an instant."""
 _HOT_TRIES: Final = 9
 _BACKOFF_MAX_S: Final = 30.0
 _PROBES_PER_STAT: Final = 5
@@ -62,7 +61,7 @@ class DatabaseJob:
         self._next_sync_s = 0.0
         self._failures = 0
         self._last_error: LsyncError | None = None  # of the step before, if it failed
-        self._waiting_since_s: float | None = None
+        self._waiting: tuple[str, float] | None = None  # for what reason, and since when
         self._checkpointed_s = 0.0
         self._checkpoint_failures = 0
         self._checkpoint_failed_s = 0.0
@@ -119,7 +118,7 @@ class DatabaseJob:
             self._join(rebase=True)
         if self.phase is Phase.WAITING:
             self._r.tailer.open(convert=self._r.config.journal_mode == "convert")
-            self._waiting_since_s = None
+            self._waiting = None
             self.phase = Phase.JOINING
         if self.phase is Phase.JOINING:
             self._join(rebase=False)
@@ -138,8 +137,8 @@ class DatabaseJob:
         if base is None:
             try:
                 listing = list_replica(self._r.client)
-            except ReplicaError as error:
-                if rebase or not error.retryable:
+            except LsyncError as error:
+                if rebase:
                     raise
                 self._r.publisher.failed("connect", error)
                 tailer.meta.reset()
@@ -192,7 +191,7 @@ class DatabaseJob:
         tailer = self._r.tailer
         self._checkpoint(now_s)
         self._index_seen = before = tailer.files.index_bytes()
-        self._watch.arm(wal_path(tailer.path), self)
+        self._watch.arm(tailer.files.wal, self)
         if tailer.files.index_bytes() != before:
             return 0.0
         if self._hot:
@@ -259,14 +258,15 @@ class DatabaseJob:
 
     def _rejected(self, error: SourceRejectedError) -> float | None:
         now_s = time.monotonic()
-        first = self._waiting_since_s is None
-        self._waiting_since_s = since_s = now_s if self._waiting_since_s is None else self._waiting_since_s
-        patience_s = _JOURNAL_PATIENCE_S if error.reason == "journal-mode" else 0.0
+        known = self._waiting is not None and self._waiting[0] == error.reason
+        since_s = self._waiting[1] if self._waiting is not None and known else now_s
+        self._waiting = (error.reason, since_s)
+        patience_s = _PATIENCE_S.get(error.reason, 0.0)
         may_wait = (error.reason in WAITABLE and self._wait_for_file) or now_s - since_s < patience_s
         if self.phase is Phase.WAITING and may_wait:
-            if first:
+            if not known:
                 self._r.publisher.waiting(error)
-            return _WAIT_S
+            return min(_WAIT_S, patience_s or _WAIT_S)
         return self._end(error)
 
     def _failed(self, error: LsyncError) -> float | None:

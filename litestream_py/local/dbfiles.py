@@ -28,24 +28,28 @@ _INDEX_TRIES: Final = 200
 
 
 def wal_path(database: Path) -> Path:
-    """Return the path of the WAL."""
+    """Return the path of the WAL of a database that is named by no symbolic link."""
     return database.with_name(database.name + "-wal")
 
 
 def shm_path(database: Path) -> Path:
-    """Return the path of the wal-index."""
+    """Return the path of the wal-index of a database that is named by no symbolic link."""
     return database.with_name(database.name + "-shm")
 
 
 class DatabaseFiles:
     """Long-lived read-only descriptors of one database; `close` only after every SQLite connection is closed.
 
+    wal, shm: paths of the sidecars, as of `open_database`: SQLite keeps them beside the file that a symbolic link leads
+    to.
     recover: lets SQLite mend a wal-index whose header a dying writer left half-written (any connection that begins a
     transaction does).
     """
 
     def __init__(self, path: Path, *, recover: Callable[[], None] | None = None) -> None:
         self.path = path
+        self.wal = wal_path(path)
+        self.shm = shm_path(path)
         self._recover = recover
         self._db = -1
         self._shm = -1
@@ -59,6 +63,8 @@ class DatabaseFiles:
         zero-byte file are told apart by reason "missing" and "empty", which the caller may wait out.
         """
         info = self._stat()
+        real = self.path.resolve()
+        self.wal, self.shm = wal_path(real), shm_path(real)
         identity = (info.st_dev, info.st_ino)
         with _owned_lock:
             if identity in _owned:
@@ -98,8 +104,8 @@ class DatabaseFiles:
     def open_sidecars(self) -> None:
         """Open `-shm` and `-wal`, after the first connection has made them."""
         with os_errors("open", self.path):
-            self._shm = os.open(shm_path(self.path), os.O_RDONLY | os.O_CLOEXEC)
-            self._wal = os.open(wal_path(self.path), os.O_RDONLY | os.O_CLOEXEC)
+            self._shm = os.open(self.shm, os.O_RDONLY | os.O_CLOEXEC)
+            self._wal = os.open(self.wal, os.O_RDONLY | os.O_CLOEXEC)
         if not self.unchanged():
             raise LocalIOError("open", self.path, "the database file was replaced while it was being opened")
 
@@ -134,7 +140,7 @@ class DatabaseFiles:
 
     def unchanged(self) -> bool:
         """Tell whether the three paths still name the files that are open."""
-        pairs = ((self.path, self._db), (shm_path(self.path), self._shm), (wal_path(self.path), self._wal))
+        pairs = ((self.path, self._db), (self.shm, self._shm), (self.wal, self._wal))
         try:
             return all(os.path.samestat(path.stat(), os.fstat(fd)) for path, fd in pairs)
         except OSError:
@@ -148,22 +154,22 @@ class DatabaseFiles:
 
     def read_wal(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes of the WAL."""
-        with os_errors("read", wal_path(self.path)):
+        with os_errors("read", self.wal):
             return os.pread(self._wal, size, offset)
 
     def wal_size(self) -> int:
         """Return the size of the WAL file in bytes; it says nothing about how much of it is valid."""
-        with os_errors("stat", wal_path(self.path)):
+        with os_errors("stat", self.wal):
             return os.fstat(self._wal).st_size
 
     def index_bytes(self) -> bytes:
         """Return the first copy of the wal-index header as it is: different bytes mean that something was committed."""
-        with os_errors("read", shm_path(self.path)):
+        with os_errors("read", self.shm):
             return os.pread(self._shm, 48, 0)
 
     def read_index_once(self) -> WalIndex | None:
         """Return the wal-index header, or None while a writer is in the middle of changing it."""
-        with os_errors("read", shm_path(self.path)):
+        with os_errors("read", self.shm):
             return WalIndex.parse(os.pread(self._shm, WAL_INDEX_HEADER_SIZE, 0))
 
     def read_index(self) -> WalIndex:
@@ -173,7 +179,7 @@ class DatabaseFiles:
             self._recover()
             index = self._settled_index()
         if index is None:
-            raise DatabaseBusyError("read", shm_path(self.path), "the wal-index does not settle")
+            raise DatabaseBusyError("read", self.shm, "the wal-index does not settle")
         return index
 
     def _settled_index(self) -> WalIndex | None:
