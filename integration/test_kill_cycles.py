@@ -1,0 +1,64 @@
+"""Kill -9 of the daemon, again and again at random instants, while the application writes on and checkpoints."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from litestream_py.ltx.decoder import decode
+from tests.support import compare, writers
+from tests.support.daemon import Daemons
+from tests.support.nursery import Nursery
+from tests.support.oracle import l0_files
+
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(1800)]
+
+ROWS = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 2000)"
+
+
+def kill_cycles(path: Path, root: Path, daemons: Daemons, nursery: Nursery, *, cycles: int, seed: int) -> None:
+    """Run so many cycles, then end in order; the replica must be whole and hold what the source holds."""
+    rng = random.Random(seed)
+    compare.create_ledger(path, "create table ballast(b)", f"{ROWS} insert into ballast select randomblob(3000) from n")
+    url = f"file://{root}"
+    with writers.ledger_writer(path, 1, pause_s=0.001, checkpoints=True):
+        for _ in range(cycles):
+            daemon = daemons.start(path, url, nursery=nursery)
+            # The instant of the kill is the test's input, not something it waits for.
+            time.sleep(rng.choice((rng.uniform(0, 0.1), rng.uniform(0, 0.5), rng.uniform(0.2, 1.3))))
+            daemon.kill()
+        writers.wait_acknowledged(path, 200)
+    daemon = daemons.start(path, url, nursery=nursery)
+    daemon.wait_event("attached")
+    assert daemon.terminate() == 0
+
+    l0 = compare.replica_l0(root)
+    state = compare.check_every_txid(l0)
+    compare.assert_same_as_source(state, path, path.parent)
+    restored = path.with_name("restored.db")
+    compare.restore(url, restored)
+    assert compare.missing(writers.acknowledged(path), compare.ledger_rows(restored)) == []
+    # A restart ships what differs, never all pages again.
+    large = [name for name in l0_files(l0) if _pages(l0 / name.name) > 1000]
+    assert large == l0_files(l0)[:1]
+
+
+def _pages(file: Path) -> int:
+    return len(decode(file.read_bytes()).pages)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_kill_at_random(tmp_path: Path, daemons: Daemons, nursery: Nursery, seed: int) -> None:
+    """After 30 kills and restarts, every TXID restores, the newest equals the source, and nothing was sent twice."""
+    kill_cycles(tmp_path / "app.db", tmp_path / "replica", daemons, nursery, cycles=30, seed=seed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(10, 20))
+def test_kill_at_random_soak(tmp_path: Path, daemons: Daemons, nursery: Nursery, seed: int) -> None:
+    """The same, 1,000 kills in all."""
+    kill_cycles(tmp_path / "app.db", tmp_path / "replica", daemons, nursery, cycles=100, seed=seed)
