@@ -137,7 +137,7 @@ def apply(state: SyncState | None, result: Result) -> SyncState:
             return replace(
                 state,
                 synced_since_checkpoint=state.synced_since_checkpoint and not done,
-                # A PASSIVE may have moved frames that nobody has copied yet. A TRUNCATE of ours follows a seal, and then
+                # A PASSIVE may have moved frames that nobody has copied yet. A TRUNCATE of ours follows a seal: then
                 # our reader on slot 0 lets it move nothing.
                 file_complete=state.file_complete and result.mode == "TRUNCATE",
             )

@@ -51,7 +51,9 @@ def add_growth_pages(
     missing = missing[missing != lock_pgno(page_size)]
     if not missing.size:
         return pages
-    earlier = find_in_generation(files, missing, plan, backfilled_to=backfilled_to, page_size=page_size)
+    earlier = find_in_generation(
+        files, missing, backfilled_to=backfilled_to, copied_to=pages.end, end=plan.end, page_size=page_size
+    )
     offsets = np.array([earlier.get(int(pgno), IN_DATABASE_FILE) for pgno in missing], np.int64)
     sums = np.array(
         [

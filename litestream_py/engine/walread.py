@@ -177,23 +177,24 @@ def _last_versions(
 
 
 def find_in_generation(
-    files: DatabaseFiles, wanted: npt.NDArray[Any], plan: ReadFrames, *, backfilled_to: int, page_size: int
+    files: DatabaseFiles, wanted: npt.NDArray[Any], *, backfilled_to: int, copied_to: int, end: int, page_size: int
 ) -> dict[int, int]:
-    """Return, for pages without a frame in the stretch being copied, where another frame of this generation has them.
+    """Return, for pages that the stretch being copied does not hold, where another frame of this generation has them.
 
-    The last one before plan.start, else the first one behind. Needed for a page that the database shrank below and grew
-    over again without writing it: SQLite takes its last frame, unless that was backfilled (it ends at byte
-    `backfilled_to` or before): then the file has the page, and zeros if it was cut off meanwhile.
+    backfilled_to, copied_to, end: offsets in the WAL, the last two of the end of the stretch and of the last published
+    frame. The last frame before copied_to, else the first one behind. Needed for a page that the database shrank below
+    and grew over again without writing it: SQLite takes its last frame, unless that was backfilled: then the file has
+    the page, and zeros if it was cut off meanwhile.
     """
     frame_bytes = FRAME_HEADER_SIZE + page_size
     chunk_bytes = max(1, _CHUNK_BYTES // frame_bytes) * frame_bytes
     found: dict[int, int] = {}
-    for position in range(WAL_HEADER_SIZE, plan.end, chunk_bytes):
-        data = files.read_wal(position, min(chunk_bytes, plan.end - position))
+    for position in range(WAL_HEADER_SIZE, end, chunk_bytes):
+        data = files.read_wal(position, min(chunk_bytes, end - position))
         words = np.frombuffer(data, ">u4", count=len(data) // frame_bytes * (frame_bytes // 4))
         pgnos = words.reshape(-1, frame_bytes // 4)[:, 0]
         for frame in np.isin(pgnos, wanted).nonzero()[0].tolist():
             pgno, start = int(pgnos[frame]), position + frame * frame_bytes
-            if backfilled_to <= start < plan.start or (start >= plan.start and pgno not in found):
+            if backfilled_to <= start < copied_to or (start >= copied_to and pgno not in found):
                 found[pgno] = start + FRAME_HEADER_SIZE
     return found
