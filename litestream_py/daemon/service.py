@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
-from typing import Final
+from typing import Final, NoReturn
 
 from litestream_py.config_model import Config
 from litestream_py.core.ports import ReplicaClient
@@ -27,6 +27,8 @@ from litestream_py.logs import get_logger
 
 _SYNC_THREADS_MAX: Final = 4
 _UPLOAD_THREADS_MAX: Final = 16
+_GRACE_S: Final = 5.0
+"""What the end may take beyond the shutdown time-out, before what still runs is left behind."""
 _FILES_PER_DATABASE: Final = 24
 """Four connections with three files each, our own descriptors, and files being written or sent."""
 _FILES_BESIDES: Final = 256
@@ -59,6 +61,7 @@ class Service:
         self._wait_for_file = wait_for_file
         self._pairs: list[Pair] = []
         self._signals = 0
+        self._finished: set[Replication] = set()
         self._log = get_logger()
         for number, db in enumerate(config.dbs):
             self._add(Replication.create(db, open_client(number), publishers[number]))
@@ -111,8 +114,27 @@ class Service:
     # --- the end ---
 
     def _finish(self) -> ExitCode:
-        """Copy and upload what is there, within the shutdown budget; then let go of everything."""
-        deadline_s = time.monotonic() + self._config.shutdown_sync_timeout_s
+        """Copy and upload what is there, within the shutdown budget; then let go of everything.
+
+        A step under way, or a request that nobody answers, may take longer: then the process leaves it behind, as a
+        second signal does. Everything captured is durable in the local log.
+        """
+        budget_s = self._config.shutdown_sync_timeout_s
+        ending = ThreadPoolExecutor(1, "end").submit(self._finish_all, time.monotonic() + budget_s)
+        try:
+            errors = ending.result(budget_s + _GRACE_S)
+        except TimeoutError:
+            if ending.done():
+                raise
+            self._abandon()
+        ended = [replication.ended for replication, _, _ in self._pairs if replication.ended is not None]
+        if len(ended) == len(self._pairs) and not self._signals:
+            raise _worst(ended)
+        remaining = [error for error in errors if error is not None]
+        self._log.info("stopped", unreplicated_databases=len(remaining))
+        return remaining[0].exit_code if remaining else ExitCode.OK
+
+    def _finish_all(self, deadline_s: float) -> list[LsyncError | None]:
         # Steps under way end first: nobody else may use a tailer or an uploader from here on.
         self._sync_pool.shutdown(wait=True, cancel_futures=True)
         self._upload_pool.shutdown(wait=True, cancel_futures=True)
@@ -122,14 +144,21 @@ class Service:
             database.close()
             replication.client.close()
         self._watch.close()
-        ended = [replication.ended for replication, _, _ in self._pairs if replication.ended is not None]
-        if len(ended) == len(self._pairs) and not self._signals:
-            raise _worst(ended)
-        remaining = [error for error in errors if error is not None]
-        self._log.info("stopped", unreplicated_databases=len(remaining))
-        return remaining[0].exit_code if remaining else ExitCode.OK
+        return errors
+
+    def _abandon(self) -> NoReturn:
+        left = [replication for replication, _, _ in self._pairs if replication not in self._finished]
+        for replication in left:
+            replication.publisher.finished(_out_of_time(replication))
+        self._log.info("stopped", unreplicated_databases=len(left))
+        os._exit(ExitCode.UNREACHABLE)
 
     def _finish_one(self, pair: Pair, deadline_s: float) -> LsyncError | None:
+        error = self._finish_pair(pair, deadline_s)
+        self._finished.add(pair[0])
+        return error
+
+    def _finish_pair(self, pair: Pair, deadline_s: float) -> LsyncError | None:
         replication, database, upload = pair
         if replication.ended is not None:
             return replication.ended  # told already; it was not replicated, so the exit code must not say that all was
