@@ -73,16 +73,23 @@ class DatabaseFiles:
             _owned.add(identity)
         self._identity = identity
         try:
-            self._db = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
-        except OSError as error:
+            return self._open_and_check()
+        except BaseException:
             self.close()
+            raise
+
+    def _open_and_check(self) -> DbHeader:
+        try:
+            self._db = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        except FileNotFoundError as error:
+            raise SourceRejectedError(self.path, "missing", "there is no such file") from error
+        except OSError as error:
             reason = "unreadable" if isinstance(error, PermissionError) else "io-error"
             hint = f"check owner and mode: ls -l {self.path}"
             raise SourceRejectedError(self.path, reason, error.strerror or error, hint=hint) from error
         try:
             return self.header()
         except DbHeaderError as error:
-            self.close()
             raise SourceRejectedError(self.path, error.reason, error.detail) from error
 
     def _stat(self) -> os.stat_result:

@@ -31,14 +31,16 @@ LIMITS = TailLimits(lock_wait_s=1.0, attach_wait_s=2.0, busy_timeout_s=0.05)
 class Lab:
     """One database `path`, with an application process and at most one tailer at a time.
 
-    limits: of tailers opened from now on. events: what they published. expected: image hash by TXID, checked at the
-    end. unverified: set to a reason where the end of a test is no state that could be compared.
+    limits: of tailers opened from now on. app_timeout_s: the busy timeout of applications started from now on. events:
+    what the tailers published. expected: image hash by TXID, checked at the end. unverified: set to a reason where the
+    end of a test is no state that could be compared.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "app.db"
         self.limits = LIMITS
+        self.app_timeout_s = 5.0
         self.events: list[Event] = []
         self.expected: dict[TXID, str] = {}
         self.unverified: str | None = None
@@ -53,7 +55,7 @@ class Lab:
     def app(self) -> App:
         """The application; started when first asked for, and again after a crash."""
         if self._app is None:
-            self._app = self._exits.enter_context(App(self.path))
+            self._app = self._exits.enter_context(App(self.path, timeout_s=self.app_timeout_s))
         return self._app
 
     def other_app(self, *, timeout_s: float = 5.0) -> App:
