@@ -88,6 +88,11 @@ class Decoder:
         self._trailer: Trailer | None = None
         self._failure: tuple[str, str, int | None] | None = None
 
+    @property
+    def frame_sizes(self) -> array[int]:
+        """Sizes in bytes of the frames seen so far; the first one begins behind the header."""
+        return self._sizes
+
     def feed(self, data: Buffer) -> list[tuple[int, bytes]]:
         """Take the next bytes of the file; return the pages (number, content) that are complete now."""
         return list(chain.from_iterable(self._run(data, None)))

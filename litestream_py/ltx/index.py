@@ -209,7 +209,7 @@ def read_page(read_at: Callable[[int, int], bytes], file_size: int, pgno: int) -
         for columns in scanner.scan(reader.read(start, min(_FETCH_SIZE, index_end - start))):
             found = found or _find(columns, pgno)
     scanner.finish()
-    return None if found is None else _decode_frame(reader.read(*found), header.page_size, pgno, found)
+    return None if found is None else decode_frame(reader.read(*found), header.page_size, pgno, found)
 
 
 class _BoundedReader:
@@ -242,8 +242,11 @@ def _find(columns: Columns, pgno: int) -> IndexEntry | None:
     return IndexEntry(int(offsets[at]), int(sizes[at]))
 
 
-def _decode_frame(frame: bytes, page_size: int, pgno: int, entry: IndexEntry) -> bytes:
-    """Return the page of a frame, once its head is that of the page asked for and its length is the frame's."""
+def decode_frame(frame: bytes, page_size: int, pgno: int, entry: IndexEntry) -> bytes:
+    """Return the page of a frame, once its head is that of the page asked for and its length is the frame's.
+
+    Raises LtxFormatError, "frame-not-as-indexed" or what its block breaks.
+    """
     found, flags, size = _FRAME_HEAD.unpack_from(frame)
     if found != pgno or flags & ~PAGE_FLAG_SIZE:
         raise LtxFormatError("frame-not-as-indexed", f"no frame of page {pgno}", offset=entry.offset)
