@@ -127,7 +127,7 @@ def test_a_second_signal_aborts(tmp_path: Path, daemons: Daemons, s3_bucket: S3B
 
 
 def test_during_the_first_snapshot(tmp_path: Path, daemons: Daemons) -> None:
-    """A signal during the first snapshot: either it is completed and the code is 0, or the code says that it was not."""
+    """A signal during the first snapshot: it is completed and the code 0, or the code says that it was not."""
     path, root = tmp_path / "app.db", tmp_path / "replica"
     rows = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 8000)"
     compare.create(path, "create table t(x)", f"{rows} insert into t select randomblob(3000) from n")

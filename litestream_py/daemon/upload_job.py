@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -22,6 +23,7 @@ class UploadJob:
         self._r = replication
         self._wake_database = wake_database
         self._failures = 0
+        self._retry_at_s = 0.0
         self.last_error: LsyncError | None = None
 
     def touched(self) -> None:
@@ -41,6 +43,9 @@ class UploadJob:
         """Upload the next file; returns seconds until the next step, or None when there is nothing left."""
         if self._r.ended is not None or self._r.rebase is not None or not self._r.tailer.attached:
             return None
+        # Each sync wakes this job; a store that fails or throttles is not asked again before its time.
+        if (pause_s := self._retry_at_s - time.monotonic()) > 0:
+            return pause_s
         try:
             more = self._r.uploader.step(now_ms=now_ms())
         except RebaseNeeded as need:
@@ -49,8 +54,8 @@ class UploadJob:
             return None
         except OwnedElsewhereError as error:
             self.last_error = error
-            self._r.end(error)
             self._r.publisher.ended(error)
+            self._r.end(error)
             self._wake_database()
             return None
         except LsyncError as error:
@@ -65,4 +70,6 @@ class UploadJob:
 
     def _pause_s(self) -> float:
         self._failures += 1
-        return next_delay(self._failures - 1, base_s=_BACKOFF_BASE_S, max_s=_BACKOFF_MAX_S, rng=random.random)
+        delay_s = next_delay(self._failures - 1, base_s=_BACKOFF_BASE_S, max_s=_BACKOFF_MAX_S, rng=random.random)
+        self._retry_at_s = time.monotonic() + delay_s
+        return delay_s

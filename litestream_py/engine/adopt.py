@@ -22,6 +22,7 @@ from litestream_py.local.pagesums import PageSums
 from litestream_py.ltx.records import Header
 
 AFTER_SUMS = declare("adopt.after_page_sums")
+NO_CHAIN = "this chain cannot be continued: replicate to a new URL, and keep the old one for restores"
 
 
 def adopt(
@@ -38,7 +39,7 @@ def adopt(
     try:
         plan = plan_restore(listing, None)
     except ChainGapError as error:
-        error.hint = "this chain cannot be continued: replicate to a new URL, and keep the old one for restores"
+        error.hint = NO_CHAIN
         raise
     partial = meta.pages_crc.with_name("pages.crc.tmp")
     sums: PageSums | None = None

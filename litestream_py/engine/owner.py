@@ -9,6 +9,7 @@ from litestream_py.core.ports import ReplicaClient
 from litestream_py.errors import OwnedElsewhereError, PreconditionError
 
 KEY: Final = "owner.json"
+_CLAIMS_MAX: Final = 3
 
 
 class Owner:
@@ -20,8 +21,8 @@ class Owner:
         self._host = host
         self._epoch: int | None = None
 
-    def ensure(self, *, last_upload_ms: int, now_ms: int) -> None:
-        """Make sure that we own the replica, before an upload.
+    def ensure(self, *, last_upload_ms: int, now_ms: int) -> bool:
+        """Make sure that we own the replica, before an upload; False if our claim is gone: the replica was emptied.
 
         last_upload_ms: when the replica was last uploaded to, by anybody as far as we know. The object is read when we
         have no claim yet, and again after a silence of half the take-over time. Raises OwnedElsewhereError (exit 8),
@@ -29,27 +30,39 @@ class Owner:
         """
         silence_s = (now_ms - last_upload_ms) / 1000
         if self._epoch is not None and silence_s < TAKEOVER_AFTER_S / 2:
-            return
-        found = self._client.read_side(KEY)
-        current = OwnerRecord.decode(found) if found is not None else None
-        decision = decide_owner(
-            current, writer_id=self._writer_id, host=self._host, last_upload_ms=last_upload_ms, now_ms=now_ms
-        )
-        match decision:
-            case Mine():
-                if self._epoch is not None and decision.epoch != self._epoch:
-                    raise self._lost(current)
-                self._epoch = decision.epoch
-            case Claim():
-                if self._epoch is not None:
-                    raise self._lost(current)
-                try:
-                    self._client.write_side(KEY, decision.record.encode(), expected=found)
-                except PreconditionError as error:
-                    raise self._lost(None) from error
-                self._epoch = decision.record.epoch
-            case Taken():
-                raise self._lost(decision.owner)
+            return True
+        for _ in range(_CLAIMS_MAX):
+            found = self._client.read_side(KEY)
+            current = OwnerRecord.decode(found) if found is not None else None
+            if found is None and self._epoch is not None:
+                self._epoch = None
+                return False
+            decision = decide_owner(
+                current, writer_id=self._writer_id, host=self._host, last_upload_ms=last_upload_ms, now_ms=now_ms
+            )
+            match decision:
+                case Mine():
+                    if self._epoch is not None and decision.epoch != self._epoch:
+                        raise self._lost(current)
+                    self._epoch = decision.epoch
+                    return True
+                case Claim():
+                    if self._epoch is not None:
+                        raise self._lost(current)
+                    if self._claim(decision.record, found):
+                        return True
+                case Taken():
+                    raise self._lost(decision.owner)
+        raise self._lost(None)
+
+    def _claim(self, record: OwnerRecord, found: bytes | None) -> bool:
+        """Write our record; False if somebody was faster, or our own write made itself look so: its answer was lost."""
+        try:
+            self._client.write_side(KEY, record.encode(), expected=found)
+        except PreconditionError:
+            return False
+        self._epoch = record.epoch
+        return True
 
     def _lost(self, owner: OwnerRecord | None) -> OwnedElsewhereError:
         who = "another writer" if owner is None else f"the writer on {owner.host}"

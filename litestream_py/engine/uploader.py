@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from litestream_py.core.join import JoinFacts, Rebase, decide_join
 from litestream_py.core.oserrors import os_errors
 from litestream_py.core.ports import FileInfo, ReplicaClient
+from litestream_py.core.restore import plan_restore
+from litestream_py.engine.adopt import NO_CHAIN
 from litestream_py.engine.chain import read_file
+from litestream_py.engine.fetch import list_replica
 from litestream_py.engine.owner import Owner
-from litestream_py.errors import NotFoundError, OwnedElsewhereError, PreconditionError
+from litestream_py.errors import ChainGapError, NotFoundError, OwnedElsewhereError, PreconditionError
 from litestream_py.failpoints import declare, hit
 from litestream_py.local.meta import MetaDir
 from litestream_py.ltx.ids import LEVEL_MAX, TXID, FileName
@@ -110,12 +113,17 @@ class Uploader:
         self._trim()
 
     def _newest(self) -> FileInfo | None:
-        """Return the newest L0 of the replica; where L0 is empty, of whatever level holds files."""
-        for level in range(LEVEL_MAX + 1):
-            listing = self.client.list_level(level)
-            if listing:
-                return max(listing, key=lambda info: info.name.max_txid)
-        return None
+        """Return the newest L0 of the replica; where L0 is empty, of whatever level holds files.
+
+        Raises ChainGapError if what is there could not be restored: it is no chain that could be continued.
+        """
+        found = self.client.list_level(0)
+        if not _is_whole(found):
+            found += list_replica(self.client, range(1, LEVEL_MAX + 1))
+            if found:
+                _check_restorable(found)
+        l0 = [info for info in found if info.name.level == 0]
+        return max(l0 or found, key=lambda info: info.name.max_txid, default=None)
 
     def _remote_after(self, info: FileInfo) -> int | None:
         if self._adopted is not None and self._adopted[0] == info.name.max_txid:
@@ -153,7 +161,8 @@ class Uploader:
         name, size = waiting[0]
         if name.min_txid != self._confirmed + 1:
             raise RebaseNeeded("local-log-gap")
-        self._owner.ensure(last_upload_ms=self._last_upload_ms, now_ms=now_ms)
+        if not self._owner.ensure(last_upload_ms=self._last_upload_ms, now_ms=now_ms):
+            raise RebaseNeeded("replica-emptied")
         timestamp_ms = self._local_header(name).timestamp_ms
         started_s = time.monotonic()
         hit(BEFORE_PUT)
@@ -193,6 +202,24 @@ class Uploader:
         confirmed = self._confirmed or 0
         files = [name for name, _ in self._meta.list_l0()]
         self._meta.remove_l0(name for name in files[:-1] if name.max_txid <= confirmed)
+
+
+def _is_whole(l0: list[FileInfo]) -> bool:
+    """Tell whether an L0 listing begins with TXID 1 and has no gap."""
+    reached = 0
+    for name in sorted(info.name for info in l0):
+        if name.min_txid > reached + 1:
+            return False
+        reached = max(reached, name.max_txid)
+    return reached > 0
+
+
+def _check_restorable(listing: list[FileInfo]) -> None:
+    try:
+        plan_restore(listing, None)
+    except ChainGapError as error:
+        error.hint = NO_CHAIN
+        raise
 
 
 def _digest(chunks: Iterable[bytes]) -> bytes:

@@ -63,6 +63,20 @@ class S3Server:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
+    def raw(self) -> BotoS3:
+        """Return a plain boto3 client; the caller closes it."""
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=ACCESS_KEY_ID,
+            aws_secret_access_key=SECRET_ACCESS_KEY,
+            region_name=REGION,
+            config=Config(s3={"addressing_style": "path"}),
+        )
+
 
 @dataclass(frozen=True)
 class S3Bucket:
@@ -115,17 +129,7 @@ def s3_server(request: pytest.FixtureRequest) -> Iterator[S3Server]:
 @pytest.fixture
 def s3_bucket(s3_server: S3Server) -> Iterator[S3Bucket]:
     """An empty bucket; it stays until the server ends."""
-    import boto3
-    from botocore.config import Config
-
-    raw = boto3.client(
-        "s3",
-        endpoint_url=s3_server.endpoint,
-        aws_access_key_id=ACCESS_KEY_ID,
-        aws_secret_access_key=SECRET_ACCESS_KEY,
-        region_name=REGION,
-        config=Config(s3={"addressing_style": "path"}),
-    )
+    raw = s3_server.raw()
     name = f"t-{uuid.uuid4().hex}"
     raw.create_bucket(Bucket=name)
     yield S3Bucket(s3_server, name, raw)
@@ -146,8 +150,18 @@ def _container(folder: Path, port: int) -> list[str]:
 
 
 @contextmanager
-def _minio(command: Any) -> Iterator[S3Server]:
-    port = free_port()
+def minio_on(data: Path, port: int) -> Iterator[S3Server]:
+    """Run a MinIO of a test's own on a folder and a port, to stop and start it; skips the test where there is none."""
+    program = tools.find_minio()
+    if program is None:
+        pytest.skip("needs a MinIO program")
+    with _minio(lambda _, port: [str(program), *_serve(str(data), f"127.0.0.1:{port}")], port) as running:
+        yield running
+
+
+@contextmanager
+def _minio(command: Any, port: int | None = None) -> Iterator[S3Server]:
+    port = port or free_port()
     endpoint = f"http://127.0.0.1:{port}"
     env = os.environ | {
         "MINIO_ROOT_USER": ACCESS_KEY_ID,
