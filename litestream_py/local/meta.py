@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from litestream_py.core.oserrors import os_errors
+from litestream_py.core.oserrors import from_os_error, os_errors
 from litestream_py.core.position import PositionRecord
 from litestream_py.errors import OwnedElsewhereError
 from litestream_py.local.files import TEMP_SUFFIX, fsync_dir, replace_file, write_durable
@@ -41,8 +41,10 @@ class MetaDir:
             fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        except OSError as error:
             os.close(fd)
+            if not isinstance(error, BlockingIOError):
+                raise from_os_error("lock", self.path, error) from error
             hint = f"stop the other one, or see who it is: fuser {self.path / 'lock'}"
             raise OwnedElsewhereError(
                 "replicate", self.path, "another lsync process replicates this database", hint=hint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -134,7 +134,7 @@ def test_nothing_is_created_in_the_database(lab: Lab) -> None:
 
 
 def test_only_one_module_opens_the_files_and_once(lab: Lab, opened: list[tuple[str, str]]) -> None:
-    """Through attach, sync, seal, truncate and resync nobody else opens database or `-shm`: a close would drop locks."""
+    """Through attach, sync, seal, truncate and resync nobody else opens database or `-shm`: closing drops locks."""
     app = lab.create("insert into t(b) values(fill(9000, 1))")
     lab.sync()
     for number in range(3):
@@ -151,7 +151,7 @@ def test_our_locks_are_held_throughout(lab: Lab) -> None:
     """As another process sees it, a read slot is ours after every step, and gone after the end."""
     ours = os.getpid()
     app = lab.create("insert into t(b) values(fill(9000, 1))")
-    steps = [
+    steps: list[Callable[[], object]] = [
         lab.sync,
         lab.checkpoint,
         lab.sync,
