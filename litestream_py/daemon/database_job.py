@@ -28,7 +28,7 @@ from litestream_py.wal.records import FRAME_HEADER_SIZE
 
 WAITABLE: Final = frozenset({"missing", "empty"})
 _WAIT_S: Final = 0.5
-_PATIENCE_S: Final = {"journal-mode": 5.0, "header-short": 0.1, "first-page-cut": 0.1}
+_PATIENCE_S: Final = {"journal-mode": 5.0, "first-page-cut": 0.1}
 """By reason, how long a file may stay as it is. An application that has just created its database switches it to WAL
 mode within moments, and the first page of a new one is being written for an instant."""
 _HOT_TRIES: Final = 9

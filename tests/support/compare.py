@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections import deque
 from collections.abc import Iterable
@@ -59,6 +60,11 @@ def restore(url: str, to: Path, *, env: dict[str, str] | None = None, txid: TXID
     done = lsync("restore", url, "-o", to, *wanted, env=env)
     assert done.returncode == 0, done.stderr
     return to
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def ledger_rows(restored: Path) -> set[tuple[int, int]]:
