@@ -45,8 +45,8 @@ class Tailer:
         self._mark = ((0, 0), 0)  # generation, and mxFrame at least as high as our read mark in it
         self._state: SyncState | None = None
         self._sums: PageSums | None = None
-        self._alarmed: tuple[int, int] | None = None  # generation for which the WAL-reset bug was reported ...
-        self._compared: tuple[int, int] | None = None  # ... and the database compared
+        self._struck: tuple[int, int] | None = None  # generation that the WAL-reset bug has struck
+        self._compared: tuple[tuple[int, int], int] | None = None  # salts and mxFrame of the last comparison for it
 
     @property
     def state(self) -> SyncState:
@@ -260,9 +260,7 @@ class Tailer:
         for _ in range(_REPLANS_MAX):
             index = self.files.read_index()
             if self._wal_reset_bug(index):
-                result = self._resync_unlocked("wal-reset-bug", now_ms=now_ms)
-                self._compared = index.salts
-                return result
+                return self._compare_struck(index, now_ms=now_ms)
             plan = plan_sync(self.state, index)
             match plan:
                 case Nothing():
@@ -302,19 +300,31 @@ class Tailer:
         return self._land(replace(result, seconds=time.monotonic() - started_s))
 
     def _wal_reset_bug(self, index: WalIndex) -> bool:
-        """Tell whether the bug struck in this generation and nothing was compared yet; read twice, it must be stable.
-
-        Reported once; compared until that has succeeded.
-        """
-        if not index.wal_reset_bug_struck or index.salts == self._compared:
+        """Tell whether the bug struck this generation or the one that we come from; read twice, it must be stable."""
+        if self._struck is not None:
+            return True
+        if not index.wal_reset_bug_struck:
             return False
         again = self.files.read_index()
         if not again.wal_reset_bug_struck or again.salts != index.salts:
             return False
-        if self._alarmed != index.salts:
-            self._alarmed = index.salts
-            self.publish(WalResetBugNotice(index.mx_frame, index.n_backfill))
+        self._struck = index.salts
+        self.publish(WalResetBugNotice(index.mx_frame, index.n_backfill))
         return True
+
+    def _compare_struck(self, index: WalIndex, *, now_ms: int) -> SyncResult | None:
+        """Compare instead of copying, until a generation has begun that the WAL-reset bug has not struck.
+
+        SQLite overlooks the frames that it takes for backfilled; a chain that had them would go on beside the database.
+        """
+        seen = (index.salts, index.mx_frame)
+        if seen == self._compared:
+            return None
+        result = self._resync_unlocked("wal-reset-bug", now_ms=now_ms)
+        self._compared = seen
+        if index.salts != self._struck:
+            self._struck = None
+        return result
 
     def behind(self) -> bool:
         """Tell whether a sync would find something to do; a few microseconds."""
