@@ -1,8 +1,10 @@
 """What to do at attach: continue where the local chain ends, or compare the database with it. Decided by proof; pure.
 
-Continuing is right in two cases only (design section 5). The WAL is still the generation that the position is in, and
-the frame before the position is still the one we copied: then everything committed since stands behind it. Or there is
-no WAL content at all, the database file alone was the state at our TXID, and nobody has touched that file since.
+Continuing is right in two cases only (design section 5), and in both only while the database file is just as it was
+recorded: one that was written to meanwhile may hold anything, and comparing it costs no more than reading it. The WAL
+is still the generation that the position is in, and the frame before the position is still the one we copied: then
+everything committed since stands behind it. Or there is no WAL content at all, the database file alone was the state at
+our TXID, and nobody has touched that file since.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ def decide_continuity(chain: LocalChain, facts: AttachFacts) -> Continue | Resyn
         if chain.file_complete and chain.file == facts.file:
             return Continue(WalPosition(index.salts, WAL_HEADER_SIZE, (0, 0)))
         return Resync("wal-gone")
-    if chain.wal is None:
+    if chain.wal is None or chain.file is None:
         return Resync("position-unknown")
     if chain.wal.salts != index.salts:
         return Resync("wal-restarted-while-away")
@@ -78,4 +80,6 @@ def decide_continuity(chain: LocalChain, facts: AttachFacts) -> Continue | Resyn
         return Resync("wal-shorter-than-position")
     if not facts.last_frame_intact:
         return Resync("wal-rewritten")
+    if chain.file != facts.file:
+        return Resync("database-written-while-away")
     return Continue(chain.wal)

@@ -165,8 +165,15 @@ class Scheduler:
         with self._lock:
             idle = [entry for entry in self._entries.values() if not entry.running]
             for entry in idle:
-                if entry.job.probe():
+                if self._probe_one(entry.job):
                     self._schedule(entry, 0.0)
+
+    @staticmethod
+    def _probe_one(job: Job) -> bool:
+        try:
+            return job.probe()
+        except Exception:  # noqa: BLE001 - one job's trouble is told by its own step, and ends nobody else's
+            return True
 
     def _wait(self, timeout_s: float) -> None:
         ready = {fd for fd, _ in self._poll.poll(max(0.0, timeout_s) * 1000)}

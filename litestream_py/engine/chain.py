@@ -30,16 +30,53 @@ _CHUNK_BYTES = 1 << 20
 def load_chain(meta: MetaDir) -> tuple[LocalChain, PageSums] | None:
     """Return the local chain and its page checksums, or None where there is none that proves itself."""
     sums = PageSums.open(meta.pages_crc)
-    if sums is None:
-        return None
-    chain = _newest(meta, sums)
-    if chain is None or sums.txid != chain.txid or sums.commit != chain.commit:
+    if sums is not None:
+        found = _prove(meta, sums)
+        if found is not None:
+            return found
+    sums = _rebuild(meta)
+    return None if sums is None else _prove(meta, sums)
+
+
+def _prove(meta: MetaDir, sums: PageSums) -> tuple[LocalChain, PageSums] | None:
+    """Return the chain that the page checksums, rolled forward, are those of; else close them."""
+    try:
+        chain = _newest(meta, sums)
+        same = chain is not None and (sums.txid, sums.commit, sums.page_size) == (
+            chain.txid,
+            chain.commit,
+            chain.page_size,
+        )
+        if chain is not None and same and sums.checksum() == chain.database_checksum:
+            return chain, sums
+    except BaseException:
         sums.close()
+        raise
+    sums.close()
+    return None
+
+
+def _rebuild(meta: MetaDir) -> PageSums | None:
+    """Compute the page checksums anew from the local log, where it begins with the first snapshot.
+
+    So a chain that no replica has seen yet survives the loss of `pages.crc` in a power failure.
+    """
+    files = [name for name, _ in meta.list_l0()]
+    if not files or files[0].min_txid != 1:
         return None
-    if sums.page_size != chain.page_size or sums.checksum() != chain.database_checksum:
-        sums.close()
+    sums = PageSums.create(meta.pages_crc.with_name("pages.crc.tmp"), 0)
+    try:
+        for name in files:
+            sums.page_size = apply_file(sums, name, read_file(meta.l0_path(name))).page_size
+        sums.stamp(files[-1].max_txid, sums.commit)
+        sums.replace_into(meta.pages_crc)
+    except LtxFormatError:
+        sums.discard()
         return None
-    return chain, sums
+    except BaseException:
+        sums.discard()
+        raise
+    return sums
 
 
 def _newest(meta: MetaDir, sums: PageSums) -> LocalChain | None:
@@ -69,7 +106,8 @@ def _newest(meta: MetaDir, sums: PageSums) -> LocalChain | None:
         page_size=header.page_size,
         commit=header.commit,
         wal=position if from_wal else None,
-        file=None,
+        # Recorded before this L0, and so before the file could have been written to unseen.
+        file=record.file if record is not None else None,
         file_complete=False,
         timestamp_ms=header.timestamp_ms,
         checksum_known=False,

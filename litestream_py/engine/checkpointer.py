@@ -34,6 +34,7 @@ _BULK_ROUNDS_MAX: Final = 4
 _WORK_SHARE: Final = 16
 """This part of the WAL may always be worked off under the lock, or a writer that never rests would make it grow on."""
 _BUSY_TRIES: Final = 8
+_BUSY_TRIES_LOCKED: Final = 3
 _BUSY_PAUSE_S: Final = 0.002
 
 
@@ -72,7 +73,10 @@ def checkpoint(tailer: Tailer, what: Checkpoint, *, now_ms: Callable[[], int]) -
     _bulk(tailer, now_ms=now_ms)
     hit(BEFORE_SEAL)
     try:
-        outcome = _seal(tailer, now_ms=now_ms)
+        try:
+            outcome = _seal(tailer, now_ms=now_ms)
+        finally:
+            tailer.publish_held()
     except DatabaseBusyError as error:
         if not tailer.database.reading:
             raise
@@ -92,7 +96,7 @@ def _bulk(tailer: Tailer, *, now_ms: Callable[[], int]) -> None:
     budget = tailer.limits.lock_work_bytes
     for _ in range(_BULK_ROUNDS_MAX):
         tailer.hand_over_read(tailer.files.read_index())
-        _passive(tailer)
+        _passive(tailer, _BUSY_TRIES)
         if tailer.pending_bytes(tailer.files.read_index()) > budget:
             while (result := tailer.sync(now_ms=now_ms())) is not None and result.limited:
                 pass
@@ -108,14 +112,14 @@ def _work_left(tailer: Tailer, index: WalIndex) -> int:
     return max(tailer.pending_bytes(index), _frames_bytes(tailer, index.mx_frame - index.n_backfill))
 
 
-def _passive(tailer: Tailer) -> None:
+def _passive(tailer: Tailer, tries: int) -> None:
     """Backfill what the read marks allow; skipped where there is nothing to do, tried again while another one runs."""
-    for attempt in range(_BUSY_TRIES):
+    for attempt in range(tries):
         index = tailer.files.read_index()
         if index.n_backfill >= index.mx_frame:
             return
         result = tailer.database.checkpoint("PASSIVE")
-        if not result.busy or attempt == _BUSY_TRIES - 1:
+        if not result.busy or attempt == tries - 1:
             tailer.apply(result)
             tailer.publish(result)
             return
@@ -136,7 +140,7 @@ def _seal(tailer: Tailer, *, now_ms: Callable[[], int]) -> CheckpointOutcome:
         tailer.database.end_read()
         try:
             hit(READER_ENDED)
-            _passive(tailer)
+            _passive(tailer, _BUSY_TRIES_LOCKED)
             hit(AFTER_PASSIVE)
         finally:
             # Nobody could commit or restart the WAL meanwhile: we hold the write lock.

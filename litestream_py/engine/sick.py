@@ -45,7 +45,7 @@ def heal(tailer: Tailer, sick: SickWal, *, now_ms: int) -> SyncResult | None:
     tailer.database.end_read()
     try:
         hit(READER_ENDED)
-        result = tailer.database.checkpoint("TRUNCATE", wait_s=tailer.limits.busy_timeout_s)
+        result = tailer.database.checkpoint("TRUNCATE", wait_s=tailer.limits.lock_wait_s)
         hit(AFTER_TRUNCATE)
     except BaseException:
         tailer.database.begin_read()

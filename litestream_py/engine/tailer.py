@@ -17,7 +17,7 @@ from litestream_py.core.position import PositionRecord, WalPosition
 from litestream_py.core.state import Attached, Result, Sealed, SyncResult, SyncState, Unsealed, apply
 from litestream_py.core.sync import ContinuityLost, Nothing, ReadFrames, plan_sync
 from litestream_py.engine.attach import complete_position, empty_chain, last_frame_intact
-from litestream_py.engine.events import Publish, TailLimits, WalResetBugNotice
+from litestream_py.engine.events import Event, Publish, TailLimits, WalResetBugNotice
 from litestream_py.engine.l0 import add_growth_pages, write_sync
 from litestream_py.engine.resync import read_snapshot, ship_differences
 from litestream_py.engine.walread import SickWal, WalMoved, read_pages
@@ -39,7 +39,8 @@ class Tailer:
         self.path = path
         self.meta = meta
         self.limits = limits
-        self.publish = publish
+        self._publish = publish
+        self._unpublished: list[Event] = []  # what happened under the write lock; told after its release
         self.database = Database(path, busy_timeout_s=limits.busy_timeout_s)
         self.files = DatabaseFiles(path, recover=self.database.recover)
         self._mark = ((0, 0), 0)  # generation, and mxFrame at least as high as our read mark in it
@@ -67,6 +68,17 @@ class Tailer:
         """
         self._state = apply(self._state, result)
         self._record()
+
+    def publish(self, event: Event) -> None:
+        """Tell of an event; under the write lock it waits for `publish_held`, because a log may block."""
+        self._unpublished.append(event)
+        if not self.database.locked:
+            self.publish_held()
+
+    def publish_held(self) -> None:
+        """Tell of what happened under the write lock."""
+        while self._unpublished:
+            self._publish(self._unpublished.pop(0))
 
     def _land(self, result: SyncResult) -> SyncResult:
         """Apply and publish a durable L0 file; it is published even where its position cannot be recorded."""

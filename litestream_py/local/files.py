@@ -51,6 +51,9 @@ def write_durable(path: Path, chunks: Iterable[bytes], *, mtime_ms: int) -> int:
                 os.fsync(fd)
             finally:
                 os.close(fd)
+            if path.exists():
+                # An LTX file is never changed; a name that is taken means that what we believe of the log is wrong.
+                raise StateUnknownError("publish", path, "a file of that name exists already")
             hit(BEFORE_RENAME)
         except BaseException:
             temp.unlink(missing_ok=True)

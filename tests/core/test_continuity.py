@@ -36,10 +36,10 @@ GONE = replace(FACTS, index=wal_index(0, salts=(8, 8)), last_frame_intact=False)
         pytest.param(
             CHAIN,
             replace(FACTS, file=replace(FILE, mtime_ns=1, size=1, change_counter=1)),
-            Continue(POSITION),
-            id="a checkpoint wrote to the file meanwhile",
+            Resync("database-written-while-away"),
+            id="somebody wrote to the file meanwhile",
         ),
-        pytest.param(replace(CHAIN, file=None), FACTS, Continue(POSITION), id="position from the L0 header"),
+        pytest.param(replace(CHAIN, file=None), FACTS, Resync("position-unknown"), id="position from the L0 header"),
         pytest.param(CHAIN, GONE, Continue(WalPosition((8, 8), 32, (0, 0))), id="no WAL, file as recorded"),
         pytest.param(replace(CHAIN, file_complete=False), GONE, Resync("wal-gone"), id="no WAL, file was not complete"),
         *[

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from litestream_py.core.checkpoint import Checkpoint, CheckpointLimits, choose_checkpoint
-from litestream_py.core.state import SyncResult
+from litestream_py.core.state import SyncResult, Unsealed
 from litestream_py.engine import checkpointer
 from litestream_py.engine.checkpointer import Outcome
 from tests.support.lab import Lab
@@ -129,10 +129,8 @@ def test_a_comparison_is_not_made_under_the_write_lock(lab: Lab, monkeypatch: py
     """Continuity lost between the phases makes the seal give up: comparing the database takes its time."""
     app = lab.create(*rows(1))
     lab.sync()
-    lab.stop()
-    app.sql(*rows(2), "pragma wal_checkpoint(passive)")
-    lab.sync()  # attached to a wholly backfilled WAL: on slot 0, not sealed
-    assert not lab.tailer.state.sealed
+    assert lab.checkpoint().complete
+    lab.tailer.apply(Unsealed())  # on slot 0 of a wholly backfilled WAL, and not sealed
     compared = []
     resync = lab.tailer.resync
 

@@ -47,6 +47,34 @@ def test_a_wal_emptied_before_its_frames_were_copied_is_compared(lab: Lab) -> No
     assert resyncs(lab) == ["restarted-while-not-sealed"]
 
 
+def test_a_database_that_was_checkpointed_while_we_were_away_is_compared(lab: Lab) -> None:
+    """Frames were backfilled behind our back: the file is no longer as recorded, so its content is compared at attach.
+
+    What a TRUNCATE takes away right after that was copied.
+    """
+    app = lab.create("insert into t(b) values(fill(5000, 1))")
+    lab.sync()
+    lab.stop()
+    app.sql("insert into t(b) values(fill(5000, 2))", "pragma wal_checkpoint(passive)")
+    txid = lab.tailer.state.txid
+    assert app.sql("pragma wal_checkpoint(truncate)") == [[0, 0, 0]]
+    assert not lab.tailer.behind()
+    assert lab.tailer.state.txid == txid
+    assert resyncs(lab) == ["database-written-while-away"]
+
+
+def test_a_page_overwritten_in_place_while_we_were_away_is_shipped(lab: Lab) -> None:
+    """The WAL is as we left it and the file is the same inode, yet somebody wrote to it: found by comparing."""
+    app = lab.create("insert into t(b) values(fill(20000, 1))", "pragma wal_checkpoint(truncate)")
+    app.sql("insert into t(b) values(9)")
+    lab.sync()
+    lab.stop()
+    code = "import os,sys;os.pwrite(os.open(sys.argv[1],os.O_RDWR),b'other',4*4096+1000)"
+    subprocess.run([sys.executable, "-S", "-c", code, str(lab.path)], check=True)
+    lab.sync()
+    assert resyncs(lab) == ["database-written-while-away"]
+
+
 def test_a_heal_that_failed_after_its_truncate_is_made_good(lab: Lab) -> None:
     """The WAL was emptied, the comparison failed: the next sync compares, though there is no frame to copy."""
     app = sickwal.create(lab)

@@ -67,8 +67,11 @@ def test_every_flipped_byte_of_the_header_is_noticed(sums: PageSums, tmp_path: P
     assert PageSums.open(path) is None
 
 
-def test_a_damaged_entry_voids_the_chain(lab: Lab) -> None:
-    """The XOR of the entries is not the database checksum any more: then there is no local chain to continue."""
+def test_a_damaged_entry_is_noticed(lab: Lab) -> None:
+    """The XOR of the entries is not the database checksum any more: they are computed anew from the local log.
+
+    Where that does not begin with the first snapshot, there is no local chain to continue.
+    """
     lab.create("insert into t(b) values(fill(9000, 1))")
     lab.sync()
     lab.stop()
@@ -79,7 +82,16 @@ def test_a_damaged_entry_voids_the_chain(lab: Lab) -> None:
     good = meta.pages_crc.read_bytes()
     for offset in (HEADER_SIZE, HEADER_SIZE + 11, len(good) - 1):
         meta.pages_crc.write_bytes(good[:offset] + bytes([good[offset] ^ 4]) + good[offset + 1 :])
-        assert load_chain(meta) is None
+        rebuilt = load_chain(meta)
+        assert rebuilt is not None
+        assert rebuilt[0] == loaded[0]
+        rebuilt[1].close()
+        assert meta.pages_crc.read_bytes() == good
+    snapshot = meta.l0_path(meta.list_l0()[0][0])
+    snapshot.rename(aside := snapshot.with_suffix(".aside"))
+    meta.pages_crc.write_bytes(good[:-1] + bytes([good[-1] ^ 4]))
+    assert load_chain(meta) is None
+    aside.rename(snapshot)
     meta.pages_crc.write_bytes(good)
 
 
