@@ -144,3 +144,16 @@ def test_a_failure_while_healing_is_made_good(lab: Lab, name: str) -> None:
     failpoints.disarm()
     lab.note()
     assert [event.outcome for event in lab.events if isinstance(event, CheckpointResult)].count("complete") <= 1
+
+
+def test_a_checkpoint_that_finds_it_first_stops(lab: Lab) -> None:
+    """Frames that came after the last sync are read under the write lock before the reader ends; then it is healed."""
+    app = sickwal.create(lab)
+    lab.note()
+    sickwal.make_sick(app)
+    with pytest.raises(SickWal):
+        lab.checkpoint()
+    assert lab.tailer.database.reading
+    assert not lab.tailer.database.locked
+    lab.note()
+    assert notices(lab) == [True]
