@@ -21,10 +21,10 @@ from tests.support.oracle import l0_files
 
 pytestmark = [pytest.mark.fault]
 
+ROWS = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 500)"
 BALLAST = (
     "create table ballast(b)",
-    "with recursive n(i) as (select 1 union all select i + 1 from n where i < 500) "
-    "insert into ballast select randomblob(3000) from n",
+    f"{ROWS} insert into ballast select randomblob(3000) from n",
     "create table t(x)",
 )
 

@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from litestream_py.core.sqlite_version import has_wal_reset_bug
 from litestream_py.ltx.ids import TXID, parse_file_name
 from tests.support.app import App
 from tests.support.daemon import lsync
@@ -52,6 +55,18 @@ def assert_same_as_source(state: Replay, source: Path, scratch: Path) -> None:
         app.image(image)
     found = difference(state.image(), image.read_bytes(), state.page_size)
     assert not found, f"TXID {state.txid}: {found}"
+
+
+def skip_if_damaged(source: Path) -> None:
+    """Skip the test, with the evidence, if the application's own SQLite has damaged the source.
+
+    Up to 3.51.2 a checkpoint of its own that races a writer can lose commits (the WAL-reset bug).
+    """
+    with App(source) as app:
+        found, version = app.sql("pragma integrity_check"), app.version()
+    if found != [["ok"]]:
+        assert has_wal_reset_bug(version), f"SQLite {version} is sound, and the source is not: {found[:3]}"
+        pytest.skip(f"source damaged, by the WAL-reset bug of SQLite {version}: {found[:3]}")
 
 
 def restore(url: str, to: Path, *, env: dict[str, str] | None = None, txid: TXID | None = None) -> Path:

@@ -223,6 +223,16 @@ class Daemons:
         self.all.append(Daemon(process, out, err))
         return self.all[-1]
 
+    def final(self, *arguments: str | Path, env: dict[str, str] | None = None, nursery: Nursery | None = None) -> None:
+        """Replicate what is there now, after every writer was killed, in one more orderly life.
+
+        A writer killed between writing a commit and publishing it leaves a commit that nobody sees, until all have
+        closed the database and the next one to open it recovers the WAL.
+        """
+        daemon = self.start(*arguments, env=env, nursery=nursery)
+        daemon.wait_event("attached")
+        assert daemon.terminate(limit_s=120) == 0
+
     def check(self) -> None:
         """No daemon has met a defect of ours, whatever else went wrong."""
         for daemon in self.all:

@@ -18,7 +18,8 @@ from tests.support.supervise import wait_for
 
 # cache_spill=off: a savepoint rolled back after a spill makes the WAL sick on old libraries, which has its own tests.
 _COMMON = """
-import os, random, sqlite3, sys, time
+import os, random, signal, sqlite3, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # between two calls of SQLite, never within one
 path, seed = sys.argv[1], int(sys.argv[2])
 rng = random.Random(seed)
 
@@ -150,6 +151,11 @@ class Writer:
         """Process id."""
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it was not stopped."""
+        return self._process.returncode is None
+
     def stop(self) -> None:
         """Kill -9; raises AssertionError if it had ended by itself before."""
         if self._process.returncode is not None:
@@ -157,6 +163,12 @@ class Writer:
         self._process.kill()
         _, errors = self._process.communicate()
         assert self._process.returncode == -signal.SIGKILL, f"a writer failed: {errors.decode()[-1500:]}"
+
+    def end(self) -> None:
+        """End it in order: what it was committing is committed and published, or rolled back."""
+        self._process.terminate()
+        _, errors = self._process.communicate()
+        assert self._process.returncode == 0, f"a writer failed: {errors.decode()[-1500:]}"
 
     def __enter__(self) -> Self:
         return self
