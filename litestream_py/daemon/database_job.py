@@ -82,7 +82,10 @@ class DatabaseJob:
         self._probes += 1
         if self._probes % _PROBES_PER_STAT == 0 and not self._r.tailer.files.unchanged():
             return True
-        return self._r.tailer.files.index_bytes() != self._index_seen
+        try:
+            return self._r.tailer.files.index_bytes() != self._index_seen
+        except LsyncError:
+            return True  # the step meets it too, and tells of it
 
     def crashed(self, error: BaseException) -> float | None:
         """A mistake of ours: drop the state and derive it again, and say so."""
