@@ -56,6 +56,8 @@ class LsyncError(Exception):
     kind: ClassVar[ErrorKind] = ErrorKind.OTHER
     exit_code: ClassVar[ExitCode] = ExitCode.FAILED
     retryable: ClassVar[bool] = False
+    remaining: tuple[tuple[int, int, int], ...] | None = None
+    """Set by a delete that failed: the files (`ltx.ids.FileName`) that may still be there; all others are gone."""
 
     def __init__(self, operation: str, obj: object, cause: object, *, hint: str | None = None) -> None:
         self.operation = operation

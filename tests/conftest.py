@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.support.lab", "tests.support.minio", "tests.support.replicas"]
+pytest_plugins = ["tests.support.lab", "tests.support.minio", "tests.support.replicas", "tests.support.stubhttp"]

@@ -8,6 +8,9 @@ so it is set before the file becomes visible. Files are write-once and appear wh
 2. Else it is copied to a temporary name in the directory of the level, fsynced, and that is linked to the final name.
 3. The directory is fsynced.
 
+A stream goes the way of a copy: fsynced under its temporary name when it has ended, removed when it breaks off. A copy
+within the replica is a second name too.
+
 A crash leaves at most a temporary name, which the next process to write to the level removes: its maker holds a lock
 on it. With a link, replica and source are one inode: a source must be write-once and fsynced by the caller (its mtime
 too, else it is set and fsynced here), and damage to one is damage to both.
@@ -21,12 +24,14 @@ import os
 import secrets
 import shutil
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from litestream_py import failpoints
+from litestream_py.clients.chunks import SourceStream
 from litestream_py.clients.file_io import (
     LINK_REFUSED,
     fsync,
@@ -36,9 +41,10 @@ from litestream_py.clients.file_io import (
     translate_os_error,
     translated,
 )
+from litestream_py.clients.headers import header_timestamp_ms
 from litestream_py.clients.specs import FileReplica
 from litestream_py.core.ports import FileInfo
-from litestream_py.errors import CorruptError, LocalIOError, PreconditionError, TransientNetworkError
+from litestream_py.errors import CorruptError, LocalIOError, LsyncError, PreconditionError, TransientNetworkError
 from litestream_py.ltx.ids import FileName, parse_file_name
 
 CHUNK_BYTES: Final = 1 << 20
@@ -90,8 +96,7 @@ class FileClient:
 
     def put(self, name: FileName, source: Path | bytes, *, timestamp_ms: int) -> None:
         """Store a file if its name is free; see `ReplicaClient.put`. Raises CorruptError for an empty source."""
-        directory = self._level(name.level)
-        target = directory / name.name
+        target = self._path(name)
         if isinstance(source, Path):
             with _reading(source):
                 size = source.stat().st_size
@@ -100,18 +105,39 @@ class FileClient:
         if size == 0:
             raise CorruptError("write", source if isinstance(source, Path) else target, "the file is empty")
         with translated("write", target):
-            self._prepare(directory)
-            mtime_ns = timestamp_ms * _NS_PER_MS
-            if isinstance(source, bytes) or not _try_link(source, target, mtime_ns):
-                with _staged(source, directory, mtime_ns) as staged:
-                    _publish(staged, target)
-            try:
-                failpoints.hit(AFTER_LINK)
-                fsync_directory(directory)
-            except OSError:
-                # Visible but perhaps not durable: take it back, so that a repetition does the whole again.
-                target.unlink()
-                raise
+            self._create(target, source, timestamp_ms * _NS_PER_MS)
+
+    def put_stream(self, name: FileName, chunks: Iterator[bytes], *, timestamp_ms: int) -> int:
+        """Store what `chunks` yields and return its size in bytes; see `ReplicaClient.put_stream`."""
+        target = self._path(name)
+        with translated("write", target):
+            if target.exists():  # writing it all to be told at the end would be a waste
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+            stream = SourceStream(chunks, target)
+            self._create(target, stream, timestamp_ms * _NS_PER_MS)
+            return stream.size
+
+    def copy(self, source: FileName, target: FileName) -> None:
+        """Give a file a second name (a hard link, else a copy), mtime included; see `ReplicaClient.copy`."""
+        path = self._path(source)
+        with translated("copy", path):
+            mtime_ns = path.stat().st_mtime_ns
+            self._create(self._path(target), path, mtime_ns)
+
+    def _create(self, target: Path, source: Path | bytes | Iterator[bytes], mtime_ns: int) -> None:
+        """Make a durable file of a source; raises OSError, EEXIST if there is one."""
+        directory = target.parent
+        self._prepare(directory)
+        if not isinstance(source, Path) or not _try_link(source, target, mtime_ns):
+            with _staged(source, directory, mtime_ns) as staged:
+                _publish(staged, target)
+        try:
+            failpoints.hit(AFTER_LINK)
+            fsync_directory(directory)
+        except OSError:
+            # Visible but perhaps not durable: take it back, so that a repetition does the whole again.
+            target.unlink()
+            raise
 
     def _prepare(self, directory: Path) -> None:
         """Create a level's directory and remove what a crash has left there, once."""
@@ -130,7 +156,7 @@ class FileClient:
 
     def stream(self, name: FileName, *, offset: int = 0, size: int | None = None) -> Iterator[bytes]:
         """Yield the file's bytes in chunks of at most 1 MiB; see `ReplicaClient.stream`."""
-        path = self._level(name.level) / name.name
+        path = self._path(name)
         with translated("read", path):
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -144,17 +170,34 @@ class FileClient:
             finally:
                 os.close(fd)
 
+    def timestamp_of(self, info: FileInfo) -> int:
+        """Return the header's timestamp in ms: read from there, because few tools that copy a folder keep the mtime."""
+        return header_timestamp_ms(self, info.name)
+
+    # --- deleting -----------------------------------------------------------------------------------------------------
+
     def delete(self, names: Sequence[FileName]) -> None:
-        """Delete files; durable on return."""
-        touched: set[Path] = set()
+        """Delete files, durable on return; see `ReplicaClient.delete`."""
+        refused: dict[FileName, LsyncError] = {}
+        gone: defaultdict[Path, list[FileName]] = defaultdict(list)
         for name in names:
-            path = self._level(name.level) / name.name
-            with translated("delete", path), suppress(FileNotFoundError):
-                path.unlink()
-                touched.add(path.parent)
-        for directory in touched:
-            with translated("delete", directory):
-                fsync_directory(directory)
+            path = self._path(name)
+            try:
+                with translated("delete", path), suppress(FileNotFoundError):
+                    path.unlink()
+                    gone[path.parent].append(name)
+            except LsyncError as error:
+                refused[name] = error
+        for directory, removed in gone.items():
+            try:
+                with translated("delete in", directory):
+                    fsync_directory(directory)
+            except LsyncError as error:
+                refused |= dict.fromkeys(removed, error)
+        if refused:
+            first = next(iter(refused.values()))
+            first.remaining = tuple(refused)
+            raise first
 
     # --- side objects -------------------------------------------------------------------------------------------------
 
@@ -183,6 +226,9 @@ class FileClient:
 
     def close(self) -> None:
         """Nothing is kept open between calls."""
+
+    def _path(self, name: FileName) -> Path:
+        return self._level(name.level) / name.name
 
     def _level(self, level: int) -> Path:
         return self._root / "ltx" / str(level)
@@ -220,7 +266,7 @@ def _try_link(source: Path, target: Path, mtime_ns: int) -> bool:
 
 
 @contextmanager
-def _staged(source: Path | bytes, directory: Path, mtime_ns: int | None) -> Iterator[Path]:
+def _staged(source: Path | bytes | Iterator[bytes], directory: Path, mtime_ns: int | None) -> Iterator[Path]:
     """Yield a durable copy with that mtime under a temporary name, which is removed and unlocked at the end."""
     temp = directory / f"{_TEMP_PREFIX}{os.getpid()}-{secrets.token_hex(4)}.tmp"
     with ExitStack() as stack:
@@ -229,14 +275,15 @@ def _staged(source: Path | bytes, directory: Path, mtime_ns: int | None) -> Iter
             out = stack.enter_context(open(fd, "wb", buffering=0))
             stack.callback(temp.unlink, missing_ok=True)
             fcntl.flock(fd, fcntl.LOCK_EX)
-        if isinstance(source, bytes):
-            view = memoryview(source)
-            while view:
-                view = view[os.write(fd, view) :]
-        else:
+        if isinstance(source, Path):
             with _reading(source):
                 file = stack.enter_context(source.open("rb", buffering=0))
             shutil.copyfileobj(file, out, CHUNK_BYTES)
+        else:
+            for chunk in [source] if isinstance(source, bytes) else source:
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(fd, view) :]
         if mtime_ns is not None:
             os.utime(fd, ns=(mtime_ns, mtime_ns))
         fsync(fd)

@@ -4,7 +4,7 @@ The script is a list of ``operation:fault`` separated by blanks. Each call takes
 there is none left, the call succeeds. ``put:ok put:503`` lets the second put fail; ``put:503*3`` the first three;
 ``list:auth*`` every list from there on.
 
-operations: list put read stream delete read_side write_side
+operations: list put put_stream copy timestamp read stream delete read_side write_side
 
 | fault | what happens |
 |---|---|
@@ -13,6 +13,9 @@ operations: list put read stream delete read_side write_side
 | the same with ``-after`` | the call has its effect, then fails: a response that got lost |
 | cut@N | a body breaks off with TransientNetworkError after N bytes (``cut``: at half) |
 | flip@N | a body comes whole with the lowest bit of byte N wrong (``flip``: in the middle) |
+| cut@N of put_stream | TransientNetworkError once N bytes have been taken from the stream (``cut``: the first chunk) |
+| kept of delete | the call succeeds, and nothing is deleted: a store that lies |
+| denied@N of delete | the first N names are deleted, the others refused (``denied``: all) |
 
 503 is ThrottledError, timeout and 500 TransientNetworkError, refused ReplicaError (not to be repeated).
 """
@@ -28,6 +31,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Final
 
+from litestream_py.clients.chunks import SourceStream
 from litestream_py.core.ports import FileInfo
 from litestream_py.errors import (
     AccessDeniedError,
@@ -43,7 +47,9 @@ from litestream_py.errors import (
 )
 from litestream_py.ltx.ids import FileName
 
-OPERATIONS: Final = ("list", "put", "read", "stream", "delete", "read_side", "write_side")
+OPERATIONS: Final = (
+    "list", "put", "put_stream", "copy", "timestamp", "read", "stream", "delete", "read_side", "write_side",
+)  # fmt: skip
 _ERRORS: Final[dict[str, tuple[type[LsyncError], str]]] = {
     "timeout": (TransientNetworkError, "the answer timed out"),
     "500": (TransientNetworkError, "internal error [InternalError]"),
@@ -54,6 +60,13 @@ _ERRORS: Final[dict[str, tuple[type[LsyncError], str]]] = {
     "refused": (ReplicaError, "not implemented [NotImplemented]"),
 }
 _BODY_FAULT = re.compile(r"(cut|flip)(?:@([0-9]+))?", re.ASCII)
+_SPECIAL: Final = {
+    "read": _BODY_FAULT,
+    "stream": _BODY_FAULT,
+    "put_stream": re.compile(r"(cut)(?:@([0-9]+))?", re.ASCII),
+    "delete": re.compile(r"(kept|denied(?:@([0-9]+))?)", re.ASCII),
+}
+"""Faults that only these operations know."""
 _ENTRY = re.compile(r"([a-z_]+):([a-z0-9@-]+)(\*[0-9]*)?", re.ASCII)
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -129,26 +142,47 @@ class MemoryClient:
                 raise LocalIOError("read", source, error.strerror or error) from error
             if not body:
                 raise CorruptError("put", name, "the file is empty")
-            if name in self.files:
-                raise PreconditionError("put", name, "the file exists already")
-            self.files[name] = Stored(body, timestamp_ms)
+            self._create(name, Stored(body, timestamp_ms))
+
+    def put_stream(self, name: FileName, chunks: Iterator[bytes], *, timestamp_ms: int) -> int:
+        """Store what `chunks` yields and return its size in bytes; see `ReplicaClient.put_stream`."""
+        scripted = self._call("put_stream", str(name))
+        scripted.raise_before()
+        with self._lock:
+            self._check_free(name)
+        body = b"".join(_taken(SourceStream(chunks, name), scripted.fault, str(name)))
+        with scripted:
+            self._create(name, Stored(body, timestamp_ms))
+        return len(body)
+
+    def copy(self, source: FileName, target: FileName) -> None:
+        """Give a file a second name; see `ReplicaClient.copy`."""
+        with self._call("copy", f"{source} {target}"):
+            self._create(target, self._stored(source))
+
+    def timestamp_of(self, info: FileInfo) -> int:
+        """Return the timestamp that the file was put with, in ms."""
+        with self._call("timestamp", str(info.name)):
+            return self._stored(info.name).timestamp_ms
 
     def read(self, name: FileName, *, offset: int = 0, size: int) -> bytes:
         """Return up to `size` bytes from `offset`; empty behind the end."""
         with self._call("read", str(name)) as fault:
-            return b"".join(_broken(self._body(name)[offset : offset + size], fault, str(name)))
+            return b"".join(_broken(self._stored(name).body[offset : offset + size], fault, str(name)))
 
     def stream(self, name: FileName, *, offset: int = 0, size: int | None = None) -> Iterator[bytes]:
         """Yield the file's bytes in chunks of at most 1 MiB; see `ReplicaClient.stream`."""
         with self._call("stream", str(name)) as fault:
-            body = self._body(name)[offset : None if size is None else offset + size]
+            body = self._stored(name).body[offset : None if size is None else offset + size]
         yield from _broken(body, fault, str(name))
 
     def delete(self, names: Sequence[FileName]) -> None:
-        """Delete files."""
-        with self._call("delete", " ".join(map(str, names))):
-            for name in names:
-                self.files.pop(name, None)
+        """Delete files; see `ReplicaClient.delete`."""
+        try:
+            self._delete(names)
+        except LsyncError as error:
+            error.remaining = error.remaining or tuple(names)
+            raise
 
     def read_side(self, key: str) -> bytes | None:
         """Return the content of ``lsync/<key>``, or None."""
@@ -165,10 +199,29 @@ class MemoryClient:
     def close(self) -> None:
         """Nothing to release; what is stored stays."""
 
-    def _body(self, name: FileName) -> bytes:
+    def _delete(self, names: Sequence[FileName]) -> None:
+        with self._call("delete", " ".join(map(str, names))) as fault:
+            match = _SPECIAL["delete"].fullmatch(fault)
+            allowed = len(names) if match is None else int(match[2] or 0)
+            for name in names[:allowed]:
+                self.files.pop(name, None)
+            if fault.startswith("denied") and allowed < len(names):
+                refusal = AccessDeniedError("delete", names[allowed], "access denied [AccessDenied]")
+                refusal.remaining = tuple(names[allowed:])
+                raise refusal
+
+    def _stored(self, name: FileName) -> Stored:
         if name not in self.files:
             raise NotFoundError("read", name, "no such file")
-        return self.files[name].body
+        return self.files[name]
+
+    def _check_free(self, name: FileName) -> None:
+        if name in self.files:
+            raise PreconditionError("put", name, "the file exists already")
+
+    def _create(self, name: FileName, stored: Stored) -> None:
+        self._check_free(name)
+        self.files[name] = stored
 
     def _call(self, operation: str, subject: str) -> _Scripted:
         with self._lock:
@@ -187,8 +240,17 @@ class _Scripted:
         self._call = call
         self._lock = lock
 
-    def __enter__(self) -> str:
+    @property
+    def fault(self) -> str:
+        """The script's word."""
+        return self._call.fault
+
+    def raise_before(self) -> None:
+        """Raise the error of a call that fails before it has an effect."""
         self._raise_if(self._call.fault)
+
+    def __enter__(self) -> str:
+        self.raise_before()
         self._lock.acquire()
         return self._call.fault
 
@@ -218,6 +280,17 @@ def _broken(body: bytes, fault: str, subject: str) -> Iterator[bytes]:
         raise TransientNetworkError("read", subject, f"the body ended {len(body) - end} bytes early")
 
 
+def _taken(chunks: Iterator[bytes], fault: str, subject: str) -> Iterator[bytes]:
+    """Yield the chunks of a stream that is being stored, up to where the fault breaks it off."""
+    match = _SPECIAL["put_stream"].fullmatch(fault)
+    taken = 0
+    for chunk in chunks:
+        taken += len(chunk)
+        if match is not None and taken >= int(match[2] or 0):
+            raise TransientNetworkError("put_stream", subject, f"the connection broke after {taken} bytes")
+        yield chunk
+
+
 def _parse_script(text: str) -> dict[str, Iterator[str]]:
     queues: defaultdict[str, deque[Iterator[str]]] = defaultdict(deque)
     for entry in text.split():
@@ -225,8 +298,8 @@ def _parse_script(text: str) -> dict[str, Iterator[str]]:
         if match is None or match[1] not in OPERATIONS:
             raise ValueError(f"{entry!r} is not OPERATION:FAULT, with an operation of {', '.join(OPERATIONS)}")
         operation, fault, times = match[1], match[2], match[3]
-        body_fault = _BODY_FAULT.fullmatch(fault) is not None and operation in {"read", "stream"}
-        if fault != "ok" and fault.removesuffix("-after") not in _ERRORS and not body_fault:
+        special = operation in _SPECIAL and _SPECIAL[operation].fullmatch(fault) is not None
+        if fault != "ok" and fault.removesuffix("-after") not in _ERRORS and not special:
             raise ValueError(f"{entry!r}: {fault!r} is not a fault of {operation}")
         if times is None:
             queues[operation].append(repeat(fault, 1))

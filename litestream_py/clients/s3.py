@@ -1,69 +1,56 @@
-"""A replica in an S3 bucket. Keys and metadata: `s3_keys`; errors: `s3_errors`; the connection: `s3_session`.
+"""A replica in an S3 bucket: listing, reading and side objects here; creating objects: `s3_upload`; deleting:
+`s3_delete`. Keys and metadata: `s3_keys`; errors: `s3_errors`; the connection: `s3_session`.
 
-Creation is conditional (``If-None-Match: *``). A store that refuses the header gets a HEAD before the PUT instead; that
-leaves a gap between the two, which the owner object of the replica covers. A store that ignores the header silently
-cannot be told apart here: the engine probes for it.
-
-A response that got lost makes our own object look foreign: a repeated PUT then raises PreconditionError, and the caller
-compares the content.
+A store that ignores the header of a conditional write silently cannot be told apart here: the engine probes for it.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from litestream_py.clients import s3_session
+from litestream_py.clients.headers import header_timestamp_ms
+from litestream_py.clients.s3_delete import ObjectDeleter
 from litestream_py.clients.s3_errors import (
     FOREIGN,
     error_code,
     field_of,
-    from_code,
     is_past_the_end,
     refuses_header,
     translate,
+    translated,
 )
-from litestream_py.clients.s3_keys import (
-    CONTENT_TYPE,
-    TIMESTAMP_METADATA,
-    file_key,
-    format_timestamp,
-    level_prefix,
-    side_key,
-)
-from litestream_py.clients.s3_upload import MultipartUpload, Source, open_source
+from litestream_py.clients.s3_keys import TIMESTAMP_METADATA, file_key, level_prefix, parse_timestamp, side_key
+from litestream_py.clients.s3_multipart import PATIENCE
+from litestream_py.clients.s3_upload import ObjectWriter
 from litestream_py.clients.specs import S3Replica
+from litestream_py.core.backoff import RetryPolicy
 from litestream_py.core.ports import FileInfo
-from litestream_py.errors import (
-    CorruptError,
-    NotFoundError,
-    PreconditionError,
-    ReplicaError,
-    TransientNetworkError,
-)
+from litestream_py.errors import NotFoundError, PreconditionError, ReplicaError, TransientNetworkError
 from litestream_py.ltx.ids import FileName, parse_file_name
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
 
 CHUNK_BYTES: Final = 1 << 20
-DELETE_BATCH: Final = 1000
-"""S3's limit on the keys of one DeleteObjects."""
-
-_NO_BATCH_DELETE: Final = {"NotImplemented", "MethodNotAllowed", "MissingContentMD5", "501", "405"}
 
 
 class S3Client:
     """`ReplicaClient` on an S3 bucket; safe to use from several threads.
 
-    Memory: about 1 MiB for each parallel part of an upload and for each stream.
+    Memory: about 1 MiB for each parallel part of a file and for each stream that is read; 24 MiB for each stream that
+    is stored, up to 23 GiB of it, then two parts (`s3_parts.stream_part_size`).
     """
 
-    def __init__(self, replica: S3Replica) -> None:
-        """Open a client; nothing is sent yet. Raises ConfigError for options that the SDK refuses."""
+    def __init__(self, replica: S3Replica, *, patience: RetryPolicy = PATIENCE) -> None:
+        """Open a client; nothing is sent yet. Raises ConfigError for options that the SDK refuses.
+
+        patience: for the parts of a multipart upload.
+        """
         self._replica = replica
         self._options = replica.options
         self._url = replica.display
@@ -71,9 +58,8 @@ class S3Client:
         self._s3 = s3_session.acquire(self._options, self._url)
         self._lock = threading.Lock()
         self._closed = False
-        self._conditional_put = True
-        self._conditional_complete = True
-        self._batch_delete = True
+        self._writer = ObjectWriter(self._s3, replica, patience)
+        self._deleter = ObjectDeleter(self._s3, replica)
 
     @property
     def url(self) -> str:
@@ -86,7 +72,7 @@ class S3Client:
         """Return the LTX files of a level in TXID order; `created_ms` is the store's LastModified."""
         prefix = level_prefix(self._replica.prefix, level)
         found: list[FileInfo] = []
-        with _translated("list", f"{self._where}/{prefix}"):
+        with translated("list", f"{self._where}/{prefix}"):
             pages = self._s3.get_paginator("list_objects_v2").paginate(
                 Bucket=self._replica.bucket,
                 Prefix=prefix,
@@ -103,69 +89,19 @@ class S3Client:
 
     def put(self, name: FileName, source: Path | bytes, *, timestamp_ms: int) -> None:
         """Store a file if its name is free; see `ReplicaClient.put`. Raises CorruptError for an empty source."""
-        key = file_key(self._replica.prefix, name)
-        display = f"{self._where}/{key}"
-        headers: dict[str, Any] = {
-            "ContentType": CONTENT_TYPE,
-            "Metadata": {TIMESTAMP_METADATA: format_timestamp(timestamp_ms)},
-        }
-        if self._options.storage_class:
-            headers["StorageClass"] = self._options.storage_class
-        if self._options.sse_kms_key_id:
-            headers |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self._options.sse_kms_key_id}
-        with open_source(source) as body, _translated("upload", display):
-            if body.size == 0:
-                raise CorruptError("upload", source if isinstance(source, Path) else display, "the file is empty")
-            if body.size < self._options.part_size_bytes:
-                self._put_whole(key, body, headers)
-            else:
-                self._put_parts(key, body, headers, display)
+        self._writer.put(self._key(name), source, timestamp_ms=timestamp_ms)
 
-    def _put_whole(self, key: str, source: Source, headers: dict[str, Any]) -> None:
-        def send(**condition: Any) -> None:
-            answer = self._s3.put_object(
-                **self._target(key),
-                ContentLength=source.size,
-                Body=source.slice(0, source.size),
-                **headers,
-                **condition,
-            )
-            field_of(answer, "ETag", "upload", f"{self._where}/{key}")
+    def put_stream(self, name: FileName, chunks: Iterator[bytes], *, timestamp_ms: int) -> int:
+        """Store what `chunks` yields and return its size in bytes; see `ReplicaClient.put_stream`."""
+        return self._writer.put_stream(self._key(name), chunks, timestamp_ms=timestamp_ms)
 
-        if self._conditional_put:
-            try:
-                return send(IfNoneMatch="*")
-            except FOREIGN as error:
-                if not refuses_header(error):
-                    raise
-        self._check_free(key)
-        send()
-        self._conditional_put = False  # only now is it sure that the header was the reason
-        return None
+    def copy(self, source: FileName, target: FileName) -> None:
+        """Copy a file within the bucket; see `ReplicaClient.copy`."""
+        self._writer.copy(self._key(source), self._key(target))
 
-    def _put_parts(self, key: str, source: Source, headers: dict[str, Any], display: str) -> None:
-        # Uploading it all to be told at the end that the name is taken would be a waste.
-        self._check_free(key)
-        upload = MultipartUpload(self._s3, self._options.concurrency, self._target(key), headers, display)
-        if self._conditional_complete:
-            try:
-                return upload.run(source, self._options.part_size_bytes, {"IfNoneMatch": "*"})
-            except FOREIGN as error:
-                if not refuses_header(error):
-                    raise
-        self._check_free(key)
-        upload.run(source, self._options.part_size_bytes, {})
-        self._conditional_complete = False
-        return None
-
-    def _check_free(self, key: str) -> None:
-        try:
-            self._s3.head_object(**self._target(key))
-        except FOREIGN as error:
-            if isinstance(translate(error, "upload", key), NotFoundError):
-                return
-            raise
-        raise PreconditionError("upload", f"{self._where}/{key}", "the object exists already")
+    def delete(self, names: Sequence[FileName]) -> None:
+        """Delete files, up to 1000 by one request; see `ReplicaClient.delete`."""
+        self._deleter.delete(names)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -177,12 +113,12 @@ class S3Client:
         """Yield the file's bytes in chunks of at most 1 MiB; see `ReplicaClient.stream`."""
         if size == 0:
             return
-        key = file_key(self._replica.prefix, name)
+        key = self._key(name)
         display = f"{self._where}/{key}"
         ranged: dict[str, Any] = {}
         if offset or size is not None:
             ranged["Range"] = f"bytes={offset}-{'' if size is None else offset + size - 1}"
-        with _translated("download", display):
+        with translated("download", display):
             try:
                 answer = self._s3.get_object(**self._target(key), **ranged)
             except FOREIGN as error:
@@ -196,43 +132,15 @@ class S3Client:
                     raise ReplicaError("download", display, "the store ignores the range that was asked for")
                 yield from _chunks(body, length, display)
 
-    # --- deleting -----------------------------------------------------------------------------------------------------
-
-    def delete(self, names: Sequence[FileName]) -> None:
-        """Delete files in batches of 1000; a refusal of any one raises, after its batch has been worked through."""
-        keys = [file_key(self._replica.prefix, name) for name in names]
-        for start in range(0, len(keys), DELETE_BATCH):
-            batch = keys[start : start + DELETE_BATCH]
-            if len(batch) == 1 or not (self._batch_delete and self._delete_batch(batch)):
-                for key in batch:
-                    self._delete_one(key)
-
-    def _delete_batch(self, keys: list[str]) -> bool:
-        """Delete by one request; False where the store does not know it."""
-        with _translated("delete", f"{self._where}/{keys[0]} and {len(keys) - 1} more"):
-            try:
-                answer = self._s3.delete_objects(
-                    Bucket=self._replica.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
-                )
-            except FOREIGN as error:
-                if error_code(error) not in _NO_BATCH_DELETE:
-                    raise
-                self._batch_delete = False
-                return False
-        for entry in answer.get("Errors", []):
-            where = f"{self._where}/{entry.get('Key', '')}"
-            refusal = from_code(entry.get("Code", ""), entry.get("Message", ""), "delete", where)
-            if not isinstance(refusal, NotFoundError):
-                raise refusal
-        return True
-
-    def _delete_one(self, key: str) -> None:
-        with _translated("delete", f"{self._where}/{key}"):
-            try:
-                self._s3.delete_object(**self._target(key))
-            except FOREIGN as error:
-                if error_code(error) != "NoSuchKey":
-                    raise
+    def timestamp_of(self, info: FileInfo) -> int:
+        """Return the header's timestamp in ms from the metadata; failing that (a copy by hand) from the header."""
+        key = self._key(info.name)
+        with translated("read the timestamp of", f"{self._where}/{key}"):
+            found = self._s3.head_object(**self._target(key))
+        for name, text in found.get("Metadata", {}).items():
+            if name.lower() == TIMESTAMP_METADATA and (timestamp_ms := parse_timestamp(text)) is not None:
+                return timestamp_ms
+        return header_timestamp_ms(self, info.name)
 
     # --- side objects -------------------------------------------------------------------------------------------------
 
@@ -258,7 +166,7 @@ class S3Client:
             answer = self._s3.put_object(**self._target(path), Body=body, ContentType="application/json", **condition)
             field_of(answer, "ETag", "write", display)
 
-        with _translated("write", display):
+        with translated("write", display):
             try:
                 send(**condition)
             except FOREIGN as error:
@@ -273,7 +181,7 @@ class S3Client:
         """Return content and ETag of a side object."""
         path = side_key(self._replica.prefix, key)
         display = f"{self._where}/{path}"
-        with _translated("read", display):
+        with translated("read", display):
             try:
                 answer = self._s3.get_object(**self._target(path))
             except FOREIGN as error:
@@ -293,6 +201,9 @@ class S3Client:
         if not closed:
             s3_session.release(self._options)
 
+    def _key(self, name: FileName) -> str:
+        return file_key(self._replica.prefix, name)
+
     def _target(self, key: str) -> dict[str, Any]:
         return {"Bucket": self._replica.bucket, "Key": key}
 
@@ -305,12 +216,3 @@ def _chunks(body: StreamingBody, size: int, display: str) -> Iterator[bytes]:
             raise TransientNetworkError("download", display, f"the body ended {left} bytes early")
         left -= len(chunk)
         yield chunk
-
-
-@contextmanager
-def _translated(operation: str, display: str) -> Iterator[None]:
-    """Turn whatever the SDK raises into an LsyncError."""
-    try:
-        yield
-    except FOREIGN as error:
-        raise translate(error, operation, display) from error

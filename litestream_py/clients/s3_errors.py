@@ -5,7 +5,7 @@
 | DNS, connect, read, reset, time-out, a body that breaks off, an answer that is not S3's | TransientNetworkError |
 | 408, 5xx, RequestCanceled, damage on the way | TransientNetworkError |
 | 429, SlowDown and its kin | ThrottledError |
-| no credentials, wrong, expired, not allowed, clock skew; 401, 403 | AccessDeniedError |
+| no credentials, wrong, expired, not allowed, object lock, clock skew; 401, 403 | AccessDeniedError |
 | NoSuchBucket, NoSuchKey, 404 | NotFoundError |
 | 412 | PreconditionError |
 | 409 while another conditional write runs | TransientNetworkError |
@@ -20,6 +20,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from botocore import exceptions as boto
@@ -57,6 +58,7 @@ _AUTH: Final[Mapping[str, str]] = {
     "RequestExpired": "set this machine's clock (NTP)",
 }
 _ALLOW: Final = "allow s3:ListBucket on the bucket, s3:GetObject, s3:PutObject and s3:DeleteObject below the prefix"
+_LOCKED: Final = "the bucket's object lock keeps it; set retention.enabled to false, or wait for the lock to end"
 _THROTTLED: Final = {
     "BandwidthLimitExceeded",
     "EC2ThrottledException",
@@ -132,6 +134,15 @@ def translate(error: BaseException, operation: str, obj: str) -> LsyncError:
     return ReplicaError(operation, obj, f"{type(error).__name__}: {error}")
 
 
+@contextmanager
+def translated(operation: str, obj: str) -> Iterator[None]:
+    """Turn whatever the SDK raises into an LsyncError."""
+    try:
+        yield
+    except FOREIGN as error:
+        raise translate(error, operation, obj) from error
+
+
 def error_code(error: BaseException) -> str:
     """Return the store's error code, "" where the store did not answer."""
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, boto.ClientError) else ""
@@ -144,6 +155,13 @@ def refuses_header(error: BaseException) -> bool:
         and _status(error.response) in _REFUSED_HEADER_STATUS
         and error_code(error) in _REFUSED_HEADER_CODES
     )
+
+
+def was_repeated(error: BaseException) -> bool:
+    """Tell whether the SDK had sent the request before: the answer may be to the effect of the first attempt."""
+    if not isinstance(error, boto.ClientError):
+        return False
+    return int(error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)) > 0
 
 
 def field_of(answer: Mapping[str, Any], field: str, operation: str, obj: str) -> Any:
@@ -174,6 +192,8 @@ def _from_answer(response: Any, operation: str, obj: str) -> LsyncError:
     cause = " ".join(part for part in (message or f"HTTP {status}", f"[{code}]" if code else "") if part)
     if code in _AUTH or status == 401 or (status == 403 and code not in _THROTTLED) or code in {"AccessDenied", "403"}:
         return AccessDeniedError(operation, obj, cause, hint=_AUTH.get(code, _ALLOW))
+    if code == "ObjectLocked" or (code == "InvalidRequest" and "WORM" in message):
+        return AccessDeniedError(operation, obj, cause, hint=_LOCKED)
     if code in _THROTTLED or status == 429:
         return ThrottledError(operation, obj, cause)
     if code == "NoSuchBucket":

@@ -45,6 +45,28 @@ class ReplicaClient(Protocol):
         as mtime or metadata. Raises PreconditionError if the name is taken.
         """
 
+    def put_stream(self, name: FileName, chunks: Iterator[bytes], *, timestamp_ms: int) -> int:
+        """Store what `chunks` yields, as `put` does, without a local copy; returns its size in bytes.
+
+        The file appears only when the iterator has ended normally and the name is free. When the iterator raises, its
+        exception comes out as it is (an OSError as LocalIOError), and nothing is stored or left behind. The iterator
+        runs in the caller's thread, while earlier chunks are being sent; closing it after a failure is the caller's.
+        Parts are repeated after a transient fault, for half a minute at most, so that the whole need not be.
+        Raises PreconditionError if the name is taken, CorruptError for an empty stream.
+        """
+
+    def copy(self, source: FileName, target: FileName) -> None:
+        """Give a stored file a second name within the store, timestamp included; no byte comes here.
+
+        Raises NotFoundError if there is no source, PreconditionError if the target's name is taken.
+        """
+
+    def timestamp_of(self, info: FileInfo) -> int:
+        """Return the timestamp in the file's header, in Unix milliseconds: at most two small requests.
+
+        Raises NotFoundError, and CorruptError where the header has to be read and is none.
+        """
+
     def read(self, name: FileName, *, offset: int = 0, size: int) -> bytes:
         """Return up to `size` bytes from `offset` (fewer at the end of the file)."""
 
@@ -55,7 +77,11 @@ class ReplicaClient(Protocol):
         """
 
     def delete(self, names: Sequence[FileName]) -> None:
-        """Delete files; a name that is gone already is no error."""
+        """Delete files; a name that is gone already is no error.
+
+        A refused file does not stop the rest. The error of the first one is raised then, and its `remaining` says
+        which files may still be there. That the store keeps what it confirms to have deleted shows in a listing only.
+        """
 
     def read_side(self, key: str) -> bytes | None:
         """Return the small object ``lsync/<key>`` beside the levels, or None if there is none."""

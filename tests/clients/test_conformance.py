@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,13 +12,9 @@ import pytest
 from litestream_py.clients.specs import PART_SIZE_MIN
 from litestream_py.errors import CorruptError, LocalIOError, NotFoundError, PreconditionError
 from litestream_py.ltx.ids import SNAPSHOT_LEVEL, FileName
-from tests.support.replicas import FOREIGN, TIMESTAMP_MS, Replica, name
+from tests.support.replicas import FOREIGN, TIMESTAMP_MS, Replica, blob, name
 
 pytestmark = pytest.mark.s3
-
-
-def blob(size: int, seed: int = 0) -> bytes:
-    return random.Random(seed).randbytes(size)
 
 
 def put(replica: Replica, file: FileName, body: bytes) -> None:

@@ -19,13 +19,15 @@ from litestream_py.clients.file import FileClient
 from litestream_py.clients.specs import FileReplica
 from litestream_py.errors import (
     AccessDeniedError,
+    CorruptError,
     DiskFullError,
     LocalIOError,
     LsyncError,
     NotFoundError,
     PreconditionError,
 )
-from litestream_py.ltx.ids import FileName
+from litestream_py.ltx.ids import TXID, FileName
+from litestream_py.ltx.records import Header
 from tests.support.replicas import TIMESTAMP_MS, name, other_file_system
 
 BODY = b"content" * 1000
@@ -149,6 +151,105 @@ def test_a_full_disk_leaves_nothing(client: FileClient, root: Path, monkeypatch:
         client.put(name(1), BODY, timestamp_ms=TIMESTAMP_MS)
     assert written > 0
     assert everything_in(root) == []
+
+
+def test_a_full_disk_ends_a_stream(client: FileClient, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When space ends in the middle of a stream, DiskFullError is raised, and no part of the file stays."""
+    real_write = os.write
+    calls = iter(range(10))
+
+    def write(fd: int, data: memoryview) -> int:
+        if next(calls) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real_write(fd, data)
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(DiskFullError):
+        client.put_stream(name(1), iter([BODY] * 10), timestamp_ms=TIMESTAMP_MS)
+    assert everything_in(root) == []
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("failpoint", [file_module.BEFORE_LINK, file_module.AFTER_LINK])
+def test_a_stream_or_copy_that_fails_at_its_end(client: FileClient, root: Path, failpoint: str) -> None:
+    """A failure between the last byte and durability leaves nothing new."""
+    client.put(name(1), BODY, timestamp_ms=TIMESTAMP_MS)
+    for action in (
+        lambda: client.put_stream(name(2), iter([BODY]), timestamp_ms=TIMESTAMP_MS),
+        lambda: client.copy(name(1), name(2)),
+    ):
+        failpoints.arm(failpoint, "error")
+        with pytest.raises(LocalIOError):
+            action()
+        assert everything_in(root) == ["ltx/0/" + name(1).name]
+
+
+def test_a_stream_has_its_mtime(client: FileClient, root: Path) -> None:
+    """A stream's file carries the timestamp as its mtime when it appears."""
+    client.put_stream(name(1), iter([BODY]), timestamp_ms=TIMESTAMP_MS)
+    assert path_of(root, name(1)).stat().st_mtime_ns == TIMESTAMP_MS * 1_000_000
+
+
+def test_a_copy_is_a_second_name(client: FileClient, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy is a hard link; where those are refused, a file of its own with the same mtime, to the nanosecond."""
+    client.put(name(1), BODY, timestamp_ms=TIMESTAMP_MS)
+    source = path_of(root, name(1))
+    client.copy(name(1), name(1, level=9))
+    assert path_of(root, name(1, level=9)).samefile(source)
+    os.utime(source, ns=(5, TIMESTAMP_MS * 1_000_000 + 123))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    client.copy(name(1), name(1, level=8))
+    copy = path_of(root, name(1, level=8))
+    assert not copy.samefile(source)
+    assert (copy.read_bytes(), copy.stat().st_mtime_ns) == (BODY, source.stat().st_mtime_ns)
+    with pytest.raises(PreconditionError):
+        client.copy(name(1), name(1, level=8))
+
+
+def test_a_timestamp_outlives_the_mtime(client: FileClient, root: Path) -> None:
+    """In a folder that was copied without its mtimes, the header still tells the timestamp; what has none says so."""
+    header = Header(512, 1, TXID(1), TXID(1), TIMESTAMP_MS, wal_offset=32).pack()
+    client.put(name(1), header + BODY, timestamp_ms=TIMESTAMP_MS)
+    os.utime(path_of(root, name(1)), (0, 0))
+    (info,) = client.list_level(0)
+    assert (info.created_ms, client.timestamp_of(info)) == (0, TIMESTAMP_MS)
+    path_of(root, name(1)).write_bytes(header[:99])
+    with pytest.raises(CorruptError, match=name(1).name):
+        client.timestamp_of(info)
+
+
+def test_a_file_that_cannot_be_deleted_is_named(client: FileClient, root: Path) -> None:
+    """A name that cannot be removed does not stop the others; the error's `remaining` has it."""
+    for n in (1, 3):
+        client.put(name(n), BODY, timestamp_ms=TIMESTAMP_MS)
+    path_of(root, name(2)).mkdir()
+    with pytest.raises(LsyncError, match=name(2).name) as caught:
+        client.delete([name(1), name(2), name(3)])
+    assert caught.value.remaining == (name(2),)
+    assert everything_in(root) == []
+
+
+def test_a_delete_that_is_not_durable_is_named(
+    client: FileClient, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the directory cannot be fsynced, its files may come back: `remaining` has them."""
+    client.put(name(1), BODY, timestamp_ms=TIMESTAMP_MS)
+    client.put(name(1, level=1), BODY, timestamp_ms=TIMESTAMP_MS)
+    real = file_io.fsync_directory
+
+    def fail(path: Path) -> None:
+        if path.name == "1":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(path)
+
+    monkeypatch.setattr(file_module, "fsync_directory", fail)
+    with pytest.raises(LocalIOError) as caught:
+        client.delete([name(1), name(1, level=1)])
+    assert caught.value.remaining == (name(1, level=1),)
 
 
 def test_a_replica_that_is_a_file_is_named(tmp_path: Path) -> None:

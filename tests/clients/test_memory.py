@@ -92,6 +92,42 @@ def test_the_bytes_before_a_break_arrive() -> None:
     assert b"".join(client.stream(name(1), offset=3)) == b"defgh"
 
 
+def test_a_stream_that_breaks_off() -> None:
+    """A put_stream may fail once so many bytes have been taken: nothing is stored, and the rest is not read."""
+    client = MemoryClient("put_stream:cut@5 put_stream:503 put_stream:timeout-after")
+    chunks = iter([b"abc", b"def", b"ghi"])
+    with pytest.raises(TransientNetworkError, match="after 6 bytes"):
+        client.put_stream(name(1), chunks, timestamp_ms=1)
+    with pytest.raises(ThrottledError):
+        client.put_stream(name(1), chunks, timestamp_ms=1)
+    assert (client.files, list(chunks)) == ({}, [b"ghi"])
+    with pytest.raises(TransientNetworkError):
+        client.put_stream(name(1), iter([b"x"]), timestamp_ms=1)
+    assert client.files[name(1)].body == b"x"
+
+
+def test_deletes_that_fail_in_part_or_lie() -> None:
+    """A delete may be refused from the Nth name on, fail as a whole, or succeed without deleting; the error says what
+    remains.
+    """
+    names = [name(n) for n in range(1, 5)]
+    client = MemoryClient("delete:kept delete:503 delete:denied delete:denied@3 delete:timeout-after")
+    for file in names:
+        client.put(file, b"x", timestamp_ms=1)
+    client.delete(names)
+    assert len(client.files) == 4
+    for expected, remaining in (
+        (ThrottledError, names),
+        (AccessDeniedError, names),
+        (AccessDeniedError, names[3:]),
+        (TransientNetworkError, names),
+    ):
+        with pytest.raises(expected) as caught:
+            client.delete(names)
+        assert caught.value.remaining == tuple(remaining)
+    assert client.files == {}
+
+
 def test_calls_are_logged_and_counted() -> None:
     """Every call is remembered in order with what it was about and what befell it."""
     client = MemoryClient("put:503")
@@ -124,7 +160,7 @@ def test_a_call_can_be_held() -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["put", "put:503*x", "fetch:503", "put:explode", "put:cut", "list:flip@1", "put:503-before"]
+    "script", ["put", "put:503*x", "fetch:503", "put:explode", "put:cut", "list:flip@1", "put:503-before", "put:kept"]
 )
 def test_a_misspelt_script_is_refused(script: str) -> None:
     """A script that would never fire is a mistake of the test, named at once."""

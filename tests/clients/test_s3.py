@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -13,15 +14,19 @@ import pytest
 
 from litestream_py.clients.s3 import S3Client
 from litestream_py.clients.s3_body import FileSlice
-from litestream_py.clients.s3_upload import PARTS_MAX, part_ranges
+from litestream_py.clients.s3_multipart import composite_etag
+from litestream_py.clients.s3_parts import PARTS_MAX, part_ranges
 from litestream_py.clients.specs import PART_SIZE_MIN, S3Settings, s3_replica
 from litestream_py.errors import (
     AccessDeniedError,
+    CorruptError,
     LocalIOError,
     NotFoundError,
     PreconditionError,
     TransientNetworkError,
 )
+from litestream_py.ltx.ids import TXID
+from litestream_py.ltx.records import Header
 from tests.support.minio import S3Bucket, S3Server
 from tests.support.replicas import TIMESTAMP_MS, name
 from tests.support.supervise import free_port
@@ -81,9 +86,11 @@ def test_a_name_taken_meanwhile_is_noticed_at_the_end(
     client: S3Client, s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An object that appears while the parts are sent wins; our upload is aborted."""
-    monkeypatch.setattr(
-        client, "_check_free", lambda key: s3_bucket.raw.put_object(Bucket=s3_bucket.name, Key=key, Body=b"first")
-    )
+
+    def take(key: str) -> None:
+        s3_bucket.raw.put_object(Bucket=s3_bucket.name, Key=key, Body=b"first")
+
+    monkeypatch.setattr(client._writer, "check_free", take)
     with pytest.raises(PreconditionError):
         put(client, bytes(PART_SIZE_MIN))
     assert client.read(name(1), size=10) == b"first"
@@ -95,17 +102,60 @@ def test_a_source_that_shrinks_aborts_the_upload(client: S3Client, s3_bucket: S3
     """When the source becomes shorter under the upload, that is a local failure, and no part stays at the store."""
     source = tmp_path / "source"
     source.write_bytes(bytes(3 * PART_SIZE_MIN))
-    real = client._check_free
+    real = client._writer.check_free
 
     def cut(key: str) -> None:
         real(key)
         os.truncate(source, PART_SIZE_MIN + 5)
 
-    client._check_free = cut  # type: ignore[method-assign]
+    client._writer.check_free = cut  # type: ignore[method-assign]
     with pytest.raises(LocalIOError, match="shorter"):
         put(client, source)
     assert s3_bucket.keys() == []
     assert s3_bucket.open_uploads() == 0
+
+
+@pytest.mark.s3
+def test_streams_and_copies_are_as_the_peer_writes_them(
+    client: S3Client, s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streams, and copies in one request or in parts, carry content type and timestamp metadata as a put does."""
+    body = [bytes(PART_SIZE_MIN)] * 2
+    client.put_stream(name(1), iter(body), timestamp_ms=TIMESTAMP_MS)
+    client.put_stream(name(2), iter([b"small"]), timestamp_ms=TIMESTAMP_MS)
+    client.copy(name(1), name(1, level=1))
+    monkeypatch.setattr("litestream_py.clients.s3_upload.COPY_WHOLE_MAX", PART_SIZE_MIN)
+    monkeypatch.setattr("litestream_py.clients.s3_upload.COPY_PART_BYTES", PART_SIZE_MIN)
+    client.copy(name(1), name(1, level=2))
+    keys = s3_bucket.keys()
+    found = {key: s3_bucket.raw.head_object(Bucket=s3_bucket.name, Key=key) for key in keys}
+    assert {head["ContentType"] for head in found.values()} == {"application/octet-stream"}
+    assert [head["Metadata"] for head in found.values()] == [{"litestream-timestamp": "2026-11-20T13:37:09.87Z"}] * 4
+    assert [head["ContentLength"] for head in found.values()] == [2 * PART_SIZE_MIN, 5] + [2 * PART_SIZE_MIN] * 2
+    assert found[f"db/0002/{name(1).name}"]["ETag"].endswith('-2"')
+    assert s3_bucket.open_uploads() == 0
+
+
+@pytest.mark.s3
+def test_the_etag_in_doubt_is_the_stores(client: S3Client, s3_bucket: S3Bucket) -> None:
+    """The ETag that settles a lost answer is the one that a real store gives an object made of parts."""
+    client.put_stream(name(1), iter([b"a" * PART_SIZE_MIN, b"b"]), timestamp_ms=TIMESTAMP_MS)
+    parts = [hashlib.md5(part).hexdigest() for part in (b"a" * PART_SIZE_MIN, b"b")]
+    head = s3_bucket.raw.head_object(Bucket=s3_bucket.name, Key=KEY)
+    assert head["ETag"] == composite_etag(parts)
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("metadata", [{}, {"litestream-timestamp": "yesterday"}], ids=["absent", "no time"])
+def test_a_timestamp_that_the_store_has_lost(client: S3Client, s3_bucket: S3Bucket, metadata: dict[str, str]) -> None:
+    """Where a copy by other tools has lost the metadata, the timestamp comes from the file's header."""
+    header = Header(512, 1, TXID(1), TXID(1), TIMESTAMP_MS, wal_offset=32).pack()
+    s3_bucket.raw.put_object(Bucket=s3_bucket.name, Key=KEY, Body=header + bytes(1000), Metadata=metadata)
+    (info,) = client.list_level(0)
+    assert client.timestamp_of(info) == TIMESTAMP_MS
+    s3_bucket.raw.put_object(Bucket=s3_bucket.name, Key=KEY, Body=b"no header", Metadata=metadata)
+    with pytest.raises(CorruptError, match=name(1).name):
+        client.timestamp_of(info)
 
 
 @pytest.mark.s3
@@ -116,7 +166,7 @@ def test_listing_goes_over_pages(client: S3Client, s3_bucket: S3Bucket, monkeypa
         client.put(file, b"x", timestamp_ms=TIMESTAMP_MS)
     paginate = client._s3.get_paginator("list_objects_v2")
     monkeypatch.setattr(client._s3, "get_paginator", lambda _: _Small(paginate))
-    monkeypatch.setattr("litestream_py.clients.s3.DELETE_BATCH", 5)
+    monkeypatch.setattr("litestream_py.clients.s3_delete.DELETE_BATCH", 5)
     assert [info.name for info in client.list_level(0)] == names
     client.delete(names)
     assert s3_bucket.keys() == []

@@ -13,6 +13,7 @@ from litestream_py.clients.s3_keys import (
     file_key,
     format_timestamp,
     level_prefix,
+    parse_timestamp,
     side_key,
 )
 from litestream_py.ltx.ids import SNAPSHOT_LEVEL, parse_file_name
@@ -49,6 +50,26 @@ def test_keys_and_metadata_as_the_peer_writes_them() -> None:
 def test_timestamps(timestamp_ms: int, text: str) -> None:
     """The fraction loses its trailing zeros, the seconds keep theirs."""
     assert format_timestamp(timestamp_ms) == text
+    assert parse_timestamp(text) == timestamp_ms
+
+
+@pytest.mark.parametrize(
+    ("text", "timestamp_ms"),
+    [
+        ("2026-11-20T13:37:09.873999999Z", 1_795_181_829_873),
+        ("2026-11-20t15:37:09.5+02:00", 1_795_181_829_500),
+        ("2026-11-20T13:37:09.873", None),
+        ("2026-11-20 13:37:09Z", None),
+        ("20261120T133709Z", None),
+        ("2026-02-30T13:37:09Z", None),
+        ("2026-11-20T25:37:09Z", None),
+        ("1795181829873", None),
+        ("", None),
+    ],
+)
+def test_timestamps_of_others(text: str, timestamp_ms: int | None) -> None:
+    """Any RFC 3339 time is read, to the millisecond; what is none is told as such."""
+    assert parse_timestamp(text) == timestamp_ms
 
 
 def test_an_empty_prefix_leaves_no_slash() -> None:

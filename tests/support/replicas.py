@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import shutil
 import tempfile
@@ -37,7 +38,8 @@ class Replica:
     """A replica under test.
 
     open: another client for the same replica. source: bytes as a file the client may take. plant: put an object under
-    a name of a level behind the client's back. atomic: whether conditional writes hold under concurrency, which moto's
+    a name of a level behind the client's back. residue: what lies in the store beside listed files and side objects:
+    temporary files, unfinished uploads. atomic: whether conditional writes hold under concurrency, which moto's
     server does not promise.
     """
 
@@ -46,12 +48,18 @@ class Replica:
     open: Callable[[], ReplicaClient]
     source: Callable[[bytes], Path]
     plant: Callable[[int, str, bytes], None]
+    residue: Callable[[], list[str]]
     atomic: bool = True
 
 
 def name(txid: int, top: int | None = None, level: int = 0) -> FileName:
     """Return the name of an LTX file."""
     return FileName(level, TXID(txid), TXID(txid if top is None else top))
+
+
+def blob(size: int, seed: int = 0) -> bytes:
+    """Return random bytes, the same for the same seed."""
+    return random.Random(seed).randbytes(size)
 
 
 @pytest.fixture(params=["file-link", "file-copy", "s3", "memory"])
@@ -98,8 +106,11 @@ def _file(root: Path, kind: str) -> Replica:
     def plant(level: int, key: str, body: bytes) -> None:
         _write(root / "ltx" / str(level) / key, body)
 
+    def residue() -> list[str]:
+        return [path.name for path in root.rglob(".*") if path.is_file()]
+
     spec = FileReplica(root)
-    return Replica(kind, open_client(spec), lambda: open_client(spec), _unset, plant)
+    return Replica(kind, open_client(spec), lambda: open_client(spec), _unset, plant, residue)
 
 
 def _s3(bucket: S3Bucket, stack: ExitStack) -> Replica:
@@ -113,7 +124,10 @@ def _s3(bucket: S3Bucket, stack: ExitStack) -> Replica:
     def plant(level: int, key: str, body: bytes) -> None:
         bucket.raw.put_object(Bucket=bucket.name, Key=f"a/db/{level:04x}/{key}", Body=body)
 
-    return Replica("s3", open_one(), open_one, _unset, plant, atomic=bucket.server.is_minio)
+    def residue() -> list[str]:
+        return ["upload"] * bucket.open_uploads()
+
+    return Replica("s3", open_one(), open_one, _unset, plant, residue, atomic=bucket.server.is_minio)
 
 
 def _memory() -> Replica:
@@ -123,4 +137,4 @@ def _memory() -> Replica:
         """Only LTX names exist in memory: a foreign one lands at another level."""
         client.files[name(1, level=level + 1)] = Stored(body, 0)
 
-    return Replica("memory", client, lambda: client, _unset, plant)
+    return Replica("memory", client, lambda: client, _unset, plant, list)

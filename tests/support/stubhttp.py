@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pytest
+
+from litestream_py.clients.specs import S3Replica, S3Settings, s3_replica
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -57,6 +61,23 @@ def s3_error(status: int, code: str, message: str = "scripted") -> Answer:
     """Return an error as S3 spells it."""
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
     return Answer(status, body.encode(), {"Content-Type": "application/xml"})
+
+
+STARTED = Answer(body=b"<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>")
+COMPLETED = Answer(body=b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>")
+
+
+def stubbed(stub: Stub, **settings: object) -> S3Replica:
+    """Return a replica at bucket bkt, prefix db of the stub; further settings by name."""
+    said = {"access_key_id": "AK", "secret_access_key": "hush", "region": "r1", "endpoint": stub.endpoint}
+    return s3_replica("bkt", "db", S3Settings(**{**said, **settings}))  # type: ignore[arg-type]
+
+
+@pytest.fixture(name="stub")
+def _stub() -> Iterator[Stub]:
+    """A server that answers as the test says."""
+    with stub_server() as running:
+        yield running
 
 
 @contextmanager
