@@ -28,7 +28,7 @@ from litestream_py.failpoints import declare, hit
 from litestream_py.local.dbfiles import DatabaseFiles
 from litestream_py.local.meta import MetaDir
 from litestream_py.local.pagesums import PageSums
-from litestream_py.ltx.checksum import CHECKSUM_FLAG, crc64
+from litestream_py.ltx.checksum import page_checksum, page_checksums
 from litestream_py.ltx.encoder import encode
 from litestream_py.ltx.ids import lock_pgno
 from litestream_py.ltx.records import Header
@@ -56,17 +56,35 @@ class Snapshot:
     def pages(self, first: int, last: int) -> Iterator[tuple[int, bytes | memoryview]]:
         """Yield pages first to last in order, the lock page left out."""
         size, lock = self.page_size, lock_pgno(self.page_size)
-        step = max(1, _READ_BYTES // size)
-        for start in range(first, last + 1, step):
-            count = min(step, last + 1 - start)
-            view = memoryview(self.files.read_database((start - 1) * size, count * size))
-            newer = self._overlay_offsets(start, start + count - 1)
-            for pgno in range(start, start + count):
+        for start, data, newer in self._stretches(first, last):
+            view = memoryview(data)
+            for pgno in range(start, start + len(data) // size):
                 if pgno == lock:
                     continue
                 offset = newer.get(pgno)
                 at = (pgno - start) * size
                 yield pgno, view[at : at + size] if offset is None else self.files.read_wal(offset, size)
+
+    def checksums(self, first: int, last: int) -> npt.NDArray[np.uint64]:
+        """Return the LTX checksums of pages first to last; that of the lock page is 0."""
+        size, lock = self.page_size, lock_pgno(self.page_size)
+        sums = np.empty(last - first + 1, np.uint64)
+        for start, data, newer in self._stretches(first, last):
+            end = start + len(data) // size
+            sums[start - first : end - first] = page_checksums(np.arange(start, end, dtype=np.uint32), data, size)
+            for pgno, offset in newer.items():
+                sums[pgno - first] = page_checksum(pgno, self.files.read_wal(offset, size))
+        if first <= lock <= last:
+            sums[lock - first] = 0
+        return sums
+
+    def _stretches(self, first: int, last: int) -> Iterator[tuple[int, bytes, dict[int, int]]]:
+        """Yield first page, bytes in the database file, and offsets in the WAL of pages that are newer there."""
+        step = max(1, _READ_BYTES // self.page_size)
+        for start in range(first, last + 1, step):
+            count = min(step, last + 1 - start)
+            data = self.files.read_database((start - 1) * self.page_size, count * self.page_size)
+            yield start, data, self._overlay_offsets(start, start + count - 1)
 
     def _overlay_offsets(self, first: int, last: int) -> dict[int, int]:
         if self.overlay is None:
@@ -143,9 +161,7 @@ def _compare(snapshot: Snapshot, old: PageSums | None, new: PageSums) -> list[np
     step = _block_pages(snapshot)
     for first in range(1, snapshot.commit + 1, step):
         last = min(first + step - 1, snapshot.commit)
-        sums = np.zeros(last - first + 1, np.uint64)
-        for pgno, page in snapshot.pages(first, last):
-            sums[pgno - first] = crc64(page, crc64(pgno.to_bytes(4, "big"))) | CHECKSUM_FLAG
+        sums = snapshot.checksums(first, last)
         new.write_range(first, sums)
         if old is None:
             differs = sums != 0

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from litestream_py.core.sync import ReadFrames
 from litestream_py.errors import WalFormatError
 from litestream_py.local.dbfiles import DatabaseFiles
-from litestream_py.ltx.checksum import CHECKSUM_FLAG, crc64
+from litestream_py.ltx.checksum import row_checksums
 from litestream_py.wal.records import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader
 from litestream_py.wal.scan import scan_frames
 
@@ -120,7 +120,8 @@ def read_pages(
             check_unmoved(files, plan.salts)
             raise SickWal(position + batch.valid * frame_bytes, batch.stop)
         offsets = np.arange(position, position + len(data), frame_bytes, dtype=np.int64) + FRAME_HEADER_SIZE
-        columns.append((batch.pgnos, offsets, _sums(data, page_size), batch.commits, batch.checksums))
+        sums = _sums(data, batch.pgnos, batch.last_commit, page_size)
+        columns.append((batch.pgnos, offsets, sums, batch.commits, batch.checksums))
         checksum = (int(batch.checksums[-1][0]), int(batch.checksums[-1][1]))
         committed = committed or batch.last_commit > 0
         if keep:
@@ -130,14 +131,22 @@ def read_pages(
     return _last_versions(columns, page_size=page_size, start=plan.start, end=plan.end, limited=limited, kept=kept)
 
 
-def _sums(data: bytes, page_size: int) -> npt.NDArray[np.uint64]:
-    """Return the LTX page checksums of whole frames; a frame's header begins with the page number, big-endian."""
-    view = memoryview(data)
-    step, head = FRAME_HEADER_SIZE + page_size, FRAME_HEADER_SIZE
-    sums = [
-        crc64(view[at + head : at + step], crc64(view[at : at + 4])) | CHECKSUM_FLAG for at in range(0, len(data), step)
-    ]
-    return np.array(sums, np.uint64)
+def _sums(
+    data: bytes, pgnos: npt.NDArray[np.uint32], last_commit: int, page_size: int
+) -> npt.NDArray[np.uint64]:
+    """Return the LTX page checksums of whole frames; 0 for one that cannot be its page's last version.
+
+    That is so where another frame of the page follows in `data` that is committed there (frame number `last_commit` or
+    before): a busy page has many frames, and only the last one counts.
+    """
+    rows = np.frombuffer(data, np.uint8).reshape(len(pgnos), FRAME_HEADER_SIZE + page_size)[:, FRAME_HEADER_SIZE:]
+    _, from_end = np.unique(pgnos[:last_commit][::-1], return_index=True)
+    if len(from_end) == last_commit:
+        return row_checksums(pgnos, rows, page_size)
+    wanted = np.concatenate((np.sort(last_commit - 1 - from_end), np.arange(last_commit, len(pgnos))))
+    sums = np.zeros(len(pgnos), np.uint64)
+    sums[wanted] = row_checksums(pgnos[wanted], (rows[frame] for frame in wanted.tolist()), page_size)
+    return sums
 
 
 def _last_versions(

@@ -10,11 +10,11 @@ import numpy as np
 from fastcrc.crc64 import go_iso
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["CHECKSUM_FLAG", "Buffer", "crc64", "go_iso", "page_checksum", "page_checksums"]
+__all__ = ["CHECKSUM_FLAG", "Buffer", "crc64", "go_iso", "page_checksum", "page_checksums", "row_checksums"]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -40,14 +40,23 @@ def page_checksum(pgno: int, data: Buffer) -> int:
 def page_checksums(pgnos: Sequence[int] | NDArray[np.uint32], pages: Buffer, page_size: int) -> NDArray[np.uint64]:
     """Return the checksums of many pages that lie one behind the other in `pages`, flag bits set.
 
-    `pages` is ``len(pgnos) * page_size`` bytes long (ValueError otherwise). Twice as fast as `page_checksum` in a
-    loop on 4 KiB pages, because the CRC is linear: that of pgno + page is that of the page XOR a value that depends on
-    the number alone, which numpy looks up for all of them at once.
+    `pages` is ``len(pgnos) * page_size`` bytes long (ValueError otherwise). See `row_checksums`.
     """
     if len(pages) != len(pgnos) * page_size:
         raise ValueError(f"{len(pgnos)} pages of {page_size} bytes are not {len(pages)} bytes")
-    rows: Any = np.frombuffer(pages, dtype=np.uint8).reshape(-1, page_size)  # its rows are bytes-like, without a copy
-    found = np.array(list(map(go_iso, rows)), dtype=np.uint64)
+    return row_checksums(pgnos, np.frombuffer(pages, dtype=np.uint8).reshape(-1, page_size), page_size)
+
+
+def row_checksums(
+    pgnos: Sequence[int] | NDArray[np.uint32], rows: NDArray[np.uint8] | Iterable[NDArray[np.uint8]], page_size: int
+) -> NDArray[np.uint64]:
+    """Return the checksums of many pages, each a row of `page_size` bytes, wherever they lie; flag bits set.
+
+    Twice as fast as `page_checksum` in a loop on 4 KiB pages, because the CRC is linear: that of pgno + page is that of
+    the page XOR a value that depends on the number alone, which numpy looks up for all of them at once.
+    """
+    views: Any = rows  # a contiguous row of a numpy array is bytes-like, without a copy
+    found = np.array(list(map(go_iso, views)), dtype=np.uint64)
     table = _pgno_table(page_size)
     numbers = np.asarray(pgnos, dtype=np.uint32)
     for shift in range(4):
