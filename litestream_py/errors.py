@@ -225,6 +225,12 @@ class DatabaseError(LsyncError):
     retryable = True
 
 
+class DefectError(LsyncError):
+    """Something of ours went wrong that nobody foresaw; the work is begun again from disk."""
+
+    retryable = True
+
+
 class StateUnknownError(LsyncError):
     """A step whose outcome is not known (rename or directory fsync failed): the state must be re-derived from disk."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
@@ -19,7 +18,10 @@ from litestream_py.engine.fetch import list_replica
 from litestream_py.engine.sick import heal
 from litestream_py.engine.walread import SickWal
 from litestream_py.errors import (
+    CorruptError,
+    DefectError,
     LsyncError,
+    NotFoundError,
     OwnedElsewhereError,
     SourceRejectedError,
     StateUnknownError,
@@ -31,6 +33,7 @@ _WAIT_S: Final = 0.5
 _PATIENCE_S: Final = {"journal-mode": 5.0, "first-page-cut": 0.1}
 """By reason, how long a file may stay as it is. An application that has just created its database switches it to WAL
 mode within moments, and the first page of a new one is being written for an instant."""
+_STEPS_TO_JOIN: Final = 2
 _HOT_TRIES: Final = 9
 _BACKOFF_MAX_S: Final = 30.0
 _PROBES_PER_STAT: Final = 5
@@ -49,12 +52,10 @@ class Phase(Enum):
 class DatabaseJob:
     """Tails one database; see `scheduler.Job`."""
 
-    def __init__(
-        self, replication: Replication, watch: WalWatch, wake_upload: Callable[[], None], *, wait_for_file: bool
-    ) -> None:
+    def __init__(self, replication: Replication, watch: WalWatch, *, wait_for_file: bool) -> None:
         self._r = replication
         self._watch = watch
-        self._wake_upload = wake_upload
+        self._asks_replica = False
         self._wait_for_file = wait_for_file
         self.phase = Phase.WAITING
         self._hot = 0  # tries left to see a commit whose write the file system has reported already
@@ -70,6 +71,11 @@ class DatabaseJob:
         self._probes = 0
 
     # --- the scheduler's side ---
+
+    @property
+    def slow(self) -> bool:
+        """Whether the next step lists or reads the replica."""
+        return self._asks_replica or self._r.rebase is not None
 
     def touched(self) -> None:
         """A write to the WAL was reported: its commit will be published within moments (the fsync stands between)."""
@@ -90,6 +96,8 @@ class DatabaseJob:
     def crashed(self, error: BaseException) -> float | None:
         """A mistake of ours: drop the state and derive it again, and say so."""
         self._r.publisher.crashed(error)
+        self._last_error = DefectError("replicate", self._r.config.path, f"{type(error).__name__}: {error}")
+        self._failures += 1
         return self._start_over()
 
     def step(self) -> float | None:
@@ -106,6 +114,8 @@ class DatabaseJob:
         except SickWal as sick:
             return self._heal(sick)
         except LsyncError as error:
+            if self.phase is Phase.JOINING and isinstance(error, CorruptError):
+                return self._end(error)  # the replica's chain is damaged, and ours is lost: nothing to go on from
             return self._failed(error)
         self._failures = 0
         self._last_error = None
@@ -118,25 +128,31 @@ class DatabaseJob:
             self._r.publisher.rebased(reason)
             self._r.tailer.drop()
             self.phase = Phase.JOINING
+            self._asks_replica = True
             self._join(rebase=True)
         if self.phase is Phase.WAITING:
             self._r.tailer.open(convert=self._r.config.journal_mode == "convert")
             self._waiting = None
             self.phase = Phase.JOINING
-        if self.phase is Phase.JOINING:
-            self._join(rebase=False)
+        if self.phase is Phase.JOINING and not self._join(rebase=False):
+            return 0.0
         return self._tail()
 
     # --- join ---
 
-    def _join(self, *, rebase: bool) -> None:
+    def _join(self, *, rebase: bool) -> bool:
         """Join the database to its chain: the local one, else the replica's, else a new one.
+
+        False: the replica must be asked, which the next step does, among those that may hang.
 
         A replica that cannot be reached does not hold capture back: a chain is begun locally, and if the replica turns
         out to hold another one, the upload job asks for a rebase.
         """
         tailer = self._r.tailer
         base = None if rebase else load_chain(tailer.meta)
+        if base is None and not self._asks_replica:
+            self._asks_replica = True
+            return False
         if base is None:
             try:
                 listing = list_replica(self._r.client)
@@ -149,6 +165,7 @@ class DatabaseJob:
                 base = adopt(self._r.client, listing, tailer.meta)
                 if base is not None:
                     self._r.uploader.adopted(base[0].txid, base[0].database_checksum)
+        self._r.uploader.forget()  # before there is a new file: its upload must not be forgotten
         try:
             result = tailer.attach(base, now_ms=now_ms())
         except BaseException:
@@ -156,10 +173,11 @@ class DatabaseJob:
             raise
         self.phase = Phase.TAILING
         self._r.publisher.attached(tailer.state, continued=result is None)
-        self._r.uploader.forget()
+        self._asks_replica = False
         self._checkpointed_s = time.monotonic()
-        self._wake_upload()
+        self._r.wake_upload()
         self._measured()
+        return True
 
     def _measured(self) -> None:
         self._r.publisher.measured(self._r.tailer.state, self._r.tailer.files.wal_size())
@@ -177,10 +195,8 @@ class DatabaseJob:
         if now_s < self._next_sync_s:
             return self._next_sync_s - now_s
         txid = tailer.state.txid
-        while (result := tailer.sync(now_ms=now_ms())) is not None:
-            self._wake_upload()
-            if not result.limited:
-                break
+        while (result := tailer.sync(now_ms=now_ms())) is not None and result.limited:
+            pass
         self._checkpoint(now_s)
         self._measured()
         # A seal may have made a TXID of its own: then the next one waits for two intervals. A backlog is not paced.
@@ -226,10 +242,7 @@ class DatabaseJob:
         what = choose_checkpoint(self._checkpoint_facts(), self._r.checkpoint_limits, now_s)
         if what is Checkpoint.NONE:
             return
-        txid = tailer.state.txid
         outcome = checkpoint(tailer, what, now_ms=now_ms)
-        if tailer.state.txid != txid:
-            self._wake_upload()
         self._measured()
         if outcome.complete:
             self._checkpointed_s = time.monotonic()
@@ -256,7 +269,6 @@ class DatabaseJob:
             return next_delay(self._failures, base_s=0.1, max_s=5.0, rng=random.random)
         if not self._r.tailer.attached:
             return self._start_over(0.0)
-        self._wake_upload()
         return 0.0
 
     def _rejected(self, error: SourceRejectedError) -> float | None:
@@ -277,7 +289,9 @@ class DatabaseJob:
         self._last_error = error
         self._failures += 1
         tailer = self._r.tailer
-        if isinstance(error, StateUnknownError) or (self.phase is Phase.TAILING and not tailer.files.unchanged()):
+        gone = isinstance(error, NotFoundError) and not tailer.meta.path.exists()  # our own state was removed
+        replaced = self.phase is Phase.TAILING and not tailer.files.unchanged()
+        if isinstance(error, StateUnknownError) or gone or replaced:
             return self._start_over(None if self._failures > 1 else 0.0)
         if tailer.attached and not tailer.database.reading:
             tailer.drop()
@@ -310,12 +324,17 @@ class DatabaseJob:
     def finish(self) -> LsyncError | None:
         """Copy what was committed until now; returns the error if that was not possible.
 
-        A database that is waited for has nothing to copy; one that could not be joined or tailed has.
+        A database that is waited for has nothing to copy; one that was not reached yet, or failed before, is tried now.
         """
-        if self.phase is not Phase.TAILING:
-            return self._last_error
         try:
+            for _ in range(_STEPS_TO_JOIN):
+                if self.phase in {Phase.WAITING, Phase.JOINING}:
+                    self._advance()
             self._finish()
+        except SourceRejectedError as error:
+            return None if error.reason in WAITABLE and self._wait_for_file else error
+        except SickWal as sick:
+            return StateUnknownError("sync", self._r.config.path, sick)
         except LsyncError as error:
             return error
         return None

@@ -5,6 +5,7 @@ Called after the state was applied, never from inside a step's lock; nothing her
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from litestream_py.core.state import CheckpointResult, SyncResult, SyncState
 from litestream_py.engine.checkpointer import CheckpointOutcome
 from litestream_py.engine.events import Event, SickWalNotice, WalResetBugNotice
 from litestream_py.engine.uploader import Connected, Uploaded, UploadEvent
-from litestream_py.errors import DiskFullError, LsyncError, SourceRejectedError
+from litestream_py.errors import DiskFullError, ErrorKind, LsyncError, SourceRejectedError
 from litestream_py.logs import get_logger
 from litestream_py.ltx.ids import TXID
 
@@ -84,7 +85,8 @@ class Publisher:
 
     def _synced(self, result: SyncResult) -> None:
         with self._lock:
-            self._waiting[result.txid] = (result.ltx_bytes, time.monotonic())
+            if result.txid > self._confirmed:  # else it was seen in the folder and uploaded before we were told of it
+                self._waiting[result.txid] = (result.ltx_bytes, time.monotonic())
             self._failing_since_s = None
         self._metrics.synced(changed=True, seconds=result.seconds, wal_bytes_copied=result.wal_bytes)
         self._tell_replica()
@@ -115,6 +117,7 @@ class Publisher:
         """Tell that the local chain is derived from the replica's again."""
         with self._lock:
             self._waiting.clear()
+            self._confirmed = TXID(0)
         self._log.warning("starting over from the replica's chain", reason=reason)
 
     # --- the replica ---
@@ -132,7 +135,8 @@ class Publisher:
                     }
                 case Uploaded():
                     self._confirmed = event.name.max_txid
-                    self._waiting = {txid: what for txid, what in self._waiting.items() if txid > self._confirmed}
+                    for txid in list(itertools.takewhile(lambda txid: txid <= event.name.max_txid, self._waiting)):
+                        del self._waiting[txid]
         self._tell_replica()
         if isinstance(event, Uploaded):
             kind: UploadKind = "snapshot" if event.name.min_txid == 1 else "l0"
@@ -158,7 +162,7 @@ class Publisher:
             self._metrics.sync_failed(error.kind)
             with self._lock:
                 self._failing_since_s = self._failing_since_s or time.monotonic()
-        if isinstance(error, DiskFullError):
+        if isinstance(error, DiskFullError) and operation != "upload":
             self._metrics.set_disk_full(full=True)
             self._disk_full = True
         log = self._log.warning if error.retryable else self._log.error
@@ -174,6 +178,9 @@ class Publisher:
 
     def crashed(self, error: BaseException) -> None:
         """Tell of a defect of ours; the step is done again from disk."""
+        self._metrics.sync_failed(ErrorKind.OTHER)
+        with self._lock:
+            self._failing_since_s = self._failing_since_s or time.monotonic()
         self._log.error("unexpected error", error=f"{type(error).__name__}: {error}", exc_info=error)
 
     def ended(self, error: LsyncError) -> None:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from litestream_py.config_model import DbConfig
 from litestream_py.core.checkpoint import CheckpointLimits
 from litestream_py.core.ports import ReplicaClient
+from litestream_py.core.state import SyncResult
 from litestream_py.daemon.publisher import Publisher
-from litestream_py.engine.events import TailLimits
+from litestream_py.engine.events import Event, TailLimits
 from litestream_py.engine.owner import Owner
 from litestream_py.engine.tailer import Tailer
 from litestream_py.engine.uploader import Uploader
@@ -30,17 +31,19 @@ class Replication:
     """One database and its replica.
 
     rebase: why the local chain must be derived from the replica's again; set by the upload job, cleared by the database
-    job. ended: the error for which this database is given up; the daemon goes on with the others.
+    job. ended: the error for which this database is given up; the daemon goes on with the others. wake_upload: has the
+    upload job look for work.
     """
 
     config: DbConfig
     client: ReplicaClient
     publisher: Publisher
-    tailer: Tailer
     uploader: Uploader
+    tailer: Tailer = field(init=False)
     rebase: str | None = None
     ended: LsyncError | None = None
     on_end: Callable[[], None] = lambda: None
+    wake_upload: Callable[[], None] = lambda: None
     lock: threading.Lock = field(default_factory=threading.Lock)  # protects rebase and ended
 
     @classmethod
@@ -54,13 +57,17 @@ class Replication:
             busy_timeout_s=config.busy_timeout_s,
         )
         owner = Owner(client, writer_id=writer_id(config.path), host=host_name())
-        return cls(
-            config=config,
-            client=client,
-            publisher=publisher,
-            tailer=Tailer(config.path, meta, limits, publisher.tailed),
-            uploader=Uploader(client, meta, owner, publisher.uploaded),
-        )
+        uploader = Uploader(client, meta, owner, publisher.uploaded)
+        replication = cls(config, client, publisher, uploader)
+        replication.tailer = Tailer(config.path, meta, limits, replication.tailed)
+        return replication
+
+    def tailed(self, event: Event) -> None:
+        """Pass an event of the engine on: a new file is to be uploaded, whatever becomes of the step that made it."""
+        if isinstance(event, SyncResult):
+            self.uploader.captured(event.txid, event.ltx_bytes)
+            self.wake_upload()
+        self.publisher.tailed(event)
 
     @property
     def checkpoint_limits(self) -> CheckpointLimits:

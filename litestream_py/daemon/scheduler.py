@@ -13,7 +13,7 @@ import select
 import threading
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Protocol
 
 
@@ -25,6 +25,10 @@ class Job(Protocol):
 
     def probe(self) -> bool:
         """Tell in microseconds whether there is something to do; called between steps only."""
+
+    @property
+    def slow(self) -> bool:
+        """Whether the next step asks the network: it then runs among those that may hang."""
 
     def touched(self) -> None:
         """Take note that the file system reported a write; a step follows."""
@@ -45,15 +49,16 @@ class EventSource(Protocol):
 
 
 class _Entry:
-    __slots__ = ("again", "due_s", "executor", "job", "removed", "running")
+    __slots__ = ("again", "due_s", "executor", "future", "job", "running", "slow_executor")
 
-    def __init__(self, job: Job, executor: ThreadPoolExecutor) -> None:
+    def __init__(self, job: Job, executor: ThreadPoolExecutor, slow_executor: ThreadPoolExecutor) -> None:
         self.job = job
         self.executor = executor
+        self.slow_executor = slow_executor
         self.running = False
         self.again = False
-        self.removed = False
         self.due_s: float | None = None
+        self.future: Future[None] | None = None
 
 
 class Scheduler:
@@ -62,7 +67,7 @@ class Scheduler:
     def __init__(self, *, events: EventSource | None = None, probe_s: float = 1.0) -> None:
         self._events = events
         self._probe_s = probe_s
-        self._lock = threading.RLock()  # protects the entries, the heap and _stopping; re-entered by signal handlers
+        self._lock = threading.RLock()  # protects the entries and the heap; re-entered by signal handlers
         self._entries: dict[Job, _Entry] = {}
         self._timers: list[tuple[float, int, _Entry]] = []
         self._order = itertools.count()
@@ -73,19 +78,12 @@ class Scheduler:
         if events is not None and events.fd >= 0:
             self._poll.register(events.fd, select.POLLIN)
 
-    def add(self, job: Job, executor: ThreadPoolExecutor) -> None:
-        """Add a job; its first step runs at once."""
+    def add(self, job: Job, executor: ThreadPoolExecutor, slow_executor: ThreadPoolExecutor | None = None) -> None:
+        """Add a job; its first step runs at once. slow_executor: runs the steps that ask the network."""
         with self._lock:
-            entry = self._entries[job] = _Entry(job, executor)
+            entry = self._entries[job] = _Entry(job, executor, slow_executor or executor)
             self._schedule(entry, 0.0)
         self._interrupt()
-
-    def remove(self, job: Job) -> None:
-        """Remove a job; a step under way goes on to its end."""
-        with self._lock:
-            entry = self._entries.pop(job, None)
-            if entry is not None:
-                entry.removed = True
 
     def wake(self, job: Job) -> None:
         """Have the job's next step run at once (after the one under way, if there is one)."""
@@ -114,10 +112,15 @@ class Scheduler:
                 next_probe_s = now_s + self._probe_s
             self._wait(self._start_due(next_probe_s) - time.monotonic())
 
-    def idle(self) -> bool:
-        """Tell whether no step is under way."""
-        with self._lock:
-            return not any(entry.running for entry in self._entries.values())
+    def wait_for_end_of_step(self, job: Job, deadline_s: float) -> bool:
+        """Wait until no step of the job is under way; False if one still is at `deadline_s` (monotonic).
+
+        Only after `run` has returned: then none begins any more.
+        """
+        future = self._entries[job].future
+        if future is None or future.cancel():
+            return True
+        return bool(wait([future], max(0.0, deadline_s - time.monotonic())).done)
 
     def close(self) -> None:
         """Release the wake-up pipe."""
@@ -130,7 +133,7 @@ class Scheduler:
             now_s = time.monotonic()
             while self._timers:
                 due_s, _, entry = self._timers[0]
-                if entry.removed or entry.due_s != due_s:
+                if entry.due_s != due_s:
                     heapq.heappop(self._timers)  # superseded by an earlier wake-up
                     continue
                 if due_s > now_s:
@@ -138,7 +141,8 @@ class Scheduler:
                 heapq.heappop(self._timers)
                 entry.due_s = None
                 entry.running = True
-                entry.executor.submit(self._step, entry)
+                executor = entry.slow_executor if entry.job.slow else entry.executor
+                entry.future = executor.submit(self._step, entry)
             return horizon_s
 
     def _step(self, entry: _Entry) -> None:
@@ -151,7 +155,7 @@ class Scheduler:
             if entry.again:
                 entry.again = False
                 delay_s = 0.0
-            if delay_s is not None and not entry.removed:
+            if delay_s is not None:
                 self._schedule(entry, delay_s)
         self._interrupt()
 

@@ -8,9 +8,9 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import FrameType
-from typing import Final, NoReturn
+from typing import Final
 
 from litestream_py.config_model import Config
 from litestream_py.core.ports import ReplicaClient
@@ -26,7 +26,8 @@ from litestream_py.local.database import require_safe_sqlite
 from litestream_py.logs import get_logger
 
 _SYNC_THREADS_MAX: Final = 4
-_UPLOAD_THREADS_MAX: Final = 16
+_UPLOAD_THREADS_MAX: Final = 64
+_FINISH_THREADS_MAX: Final = 64
 _GRACE_S: Final = 5.0
 """What the end may take beyond the shutdown time-out, before what still runs is left behind."""
 _FILES_PER_DATABASE: Final = 24
@@ -57,21 +58,20 @@ class Service:
         count = len(config.dbs)
         _allow_descriptors(count)
         self._sync_pool = ThreadPoolExecutor(min(_SYNC_THREADS_MAX, count), "sync")
-        self._upload_pool = ThreadPoolExecutor(min(_UPLOAD_THREADS_MAX, count), "upload")
+        self._upload_pool = ThreadPoolExecutor(min(_UPLOAD_THREADS_MAX, 2 * count), "upload")
         self._wait_for_file = wait_for_file
         self._pairs: list[Pair] = []
         self._signals = 0
-        self._finished: set[Replication] = set()
+        self._finished: dict[Replication, LsyncError | None] = {}
         self._log = get_logger()
         for number, db in enumerate(config.dbs):
             self._add(Replication.create(db, open_client(number), publishers[number]))
 
     def _add(self, replication: Replication) -> None:
-        database = DatabaseJob(
-            replication, self._watch, lambda: self._scheduler.wake(upload), wait_for_file=self._wait_for_file
-        )
+        database = DatabaseJob(replication, self._watch, wait_for_file=self._wait_for_file)
         upload = UploadJob(replication, lambda: self._scheduler.wake(database))
         replication.on_end = self._one_ended
+        replication.wake_upload = lambda: self._scheduler.wake(upload)
         self._pairs.append((replication, database, upload))
 
     # --- run ---
@@ -84,8 +84,8 @@ class Service:
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             for _, database, upload in self._pairs:
-                self._scheduler.add(database, self._sync_pool)
-                self._scheduler.add(upload, self._upload_pool)
+                self._scheduler.add(database, self._sync_pool, self._upload_pool)
+                self._scheduler.add(upload, self._upload_pool, self._upload_pool)
             self._log.info("started", databases=len(self._pairs), pid=os.getpid())
             self._scheduler.run()
             return self._finish()
@@ -116,55 +116,51 @@ class Service:
     def _finish(self) -> ExitCode:
         """Copy and upload what is there, within the shutdown budget; then let go of everything.
 
-        A step under way, or a request that nobody answers, may take longer: then the process leaves it behind, as a
-        second signal does. Everything captured is durable in the local log.
+        A step under way, or a request that nobody answers, may take longer: it holds up its own database only, and the
+        process leaves it behind, as a second signal does. Everything captured is durable in the local log.
         """
-        budget_s = self._config.shutdown_sync_timeout_s
-        ending = ThreadPoolExecutor(1, "end").submit(self._finish_all, time.monotonic() + budget_s)
-        try:
-            errors = ending.result(budget_s + _GRACE_S)
-        except TimeoutError:
-            if ending.done():
-                raise
-            self._abandon()
+        deadline_s = time.monotonic() + self._config.shutdown_sync_timeout_s
+        pool = ThreadPoolExecutor(min(_FINISH_THREADS_MAX, len(self._pairs)), "finish")
+        futures = [pool.submit(self._finish_one, pair, deadline_s) for pair in self._pairs]
+        wait(futures, max(0.0, deadline_s - time.monotonic()) + _GRACE_S)
+        for future in futures:
+            if future.done() and not future.cancelled():
+                future.result()  # a defect of ours shows
+        late = [pair[0] for pair in self._pairs if pair[0] not in self._finished]
+        for replication in late:
+            error = _out_of_time(replication)
+            replication.publisher.finished(error)
+            self._finished[replication] = error
+        errors = [error for error in self._finished.values() if error is not None]
         ended = [replication.ended for replication, _, _ in self._pairs if replication.ended is not None]
-        if len(ended) == len(self._pairs) and not self._signals:
+        if len(ended) == len(self._pairs) and not self._signals and not late:
             raise _worst(ended)
-        remaining = [error for error in errors if error is not None]
-        self._log.info("stopped", unreplicated_databases=len(remaining))
-        return remaining[0].exit_code if remaining else ExitCode.OK
-
-    def _finish_all(self, deadline_s: float) -> list[LsyncError | None]:
-        # Steps under way end first: nobody else may use a tailer or an uploader from here on.
-        self._sync_pool.shutdown(wait=True, cancel_futures=True)
-        self._upload_pool.shutdown(wait=True, cancel_futures=True)
-        with ThreadPoolExecutor(min(_UPLOAD_THREADS_MAX, len(self._pairs)), "finish") as pool:
-            errors = list(pool.map(lambda pair: self._finish_one(pair, deadline_s), self._pairs))
-        for replication, database, _ in self._pairs:
-            database.close()
-            replication.client.close()
+        self._log.info("stopped", unreplicated_databases=len(errors))
+        code = errors[0].exit_code if errors else ExitCode.OK
+        if late:
+            os._exit(code)  # threads that wait for an answer nobody gives would keep the process
+        self._sync_pool.shutdown()
+        self._upload_pool.shutdown()
         self._watch.close()
-        return errors
+        self._scheduler.close()
+        return code
 
-    def _abandon(self) -> NoReturn:
-        left = [replication for replication, _, _ in self._pairs if replication not in self._finished]
-        for replication in left:
-            replication.publisher.finished(_out_of_time(replication))
-        self._log.info("stopped", unreplicated_databases=len(left))
-        os._exit(ExitCode.UNREACHABLE)
-
-    def _finish_one(self, pair: Pair, deadline_s: float) -> LsyncError | None:
+    def _finish_one(self, pair: Pair, deadline_s: float) -> None:
+        replication, database, upload = pair
+        steps_ended = all(self._scheduler.wait_for_end_of_step(job, deadline_s) for job in (database, upload))
+        if not steps_ended:
+            return  # nobody else may use a tailer or an uploader while its job does
         error = self._finish_pair(pair, deadline_s)
-        self._finished.add(pair[0])
-        return error
+        database.close()
+        replication.client.close()
+        self._finished[replication] = error
 
     def _finish_pair(self, pair: Pair, deadline_s: float) -> LsyncError | None:
         replication, database, upload = pair
         if replication.ended is not None:
             return replication.ended  # told already; it was not replicated, so the exit code must not say that all was
-        tailing = database.phase is Phase.TAILING
         error = database.finish()
-        if error is None and tailing:
+        if error is None and database.phase is Phase.TAILING:
             error = self._upload_rest(replication, upload, deadline_s)
         elif error is None:
             return None
@@ -206,7 +202,7 @@ def _out_of_time(replication: Replication) -> LsyncError:
         "upload to",
         replication.client.url,
         "the shutdown time-out passed",
-        hint="what was not uploaded is kept locally and shipped at the next start; raise shutdown-sync-timeout",
+        hint="the next start ships what is left; raise shutdown-sync-timeout",
     )
 
 

@@ -14,6 +14,8 @@ from litestream_py.errors import LsyncError, NotFoundError, OwnedElsewhereError
 
 _BACKOFF_BASE_S: Final = 0.5
 _BACKOFF_MAX_S: Final = 60.0
+_REBASE_BASE_S: Final = 5.0
+_REBASE_MAX_S: Final = 600.0
 
 
 class UploadJob:
@@ -24,7 +26,14 @@ class UploadJob:
         self._wake_database = wake_database
         self._failures = 0
         self._retry_at_s = 0.0
+        self._rebases = 0  # since the last upload
+        self._next_rebase_s = 0.0
         self.last_error: LsyncError | None = None
+
+    @property
+    def slow(self) -> bool:
+        """Every step asks the replica."""
+        return True
 
     def touched(self) -> None:
         """Nothing is watched for this job."""
@@ -49,9 +58,7 @@ class UploadJob:
         try:
             more = self._r.uploader.step(now_ms=now_ms())
         except RebaseNeeded as need:
-            self._r.request_rebase(need.reason)
-            self._wake_database()
-            return None
+            return self._rebase(need.reason)
         except OwnedElsewhereError as error:
             self.last_error = error
             self._r.publisher.ended(error)
@@ -66,7 +73,20 @@ class UploadJob:
             return self._pause_s()
         self._failures = 0
         self.last_error = None
+        if more:
+            self._rebases = 0
         return 0.0 if more else None
+
+    def _rebase(self, reason: str) -> float | None:
+        """Ask for it: at once the first time, then less and less often, because it reads the whole replica."""
+        if (pause_s := self._next_rebase_s - time.monotonic()) > 0:
+            return pause_s
+        delay_s = next_delay(self._rebases, base_s=_REBASE_BASE_S, max_s=_REBASE_MAX_S, rng=random.random)
+        self._next_rebase_s = time.monotonic() + delay_s
+        self._rebases += 1
+        self._r.request_rebase(reason)
+        self._wake_database()
+        return None
 
     def _pause_s(self) -> float:
         self._failures += 1

@@ -15,7 +15,7 @@ from litestream_py.core.ports import FileInfo, ReplicaClient
 from litestream_py.core.restore import plan_restore
 from litestream_py.engine.chain import apply_file
 from litestream_py.engine.fetch import Fetcher
-from litestream_py.errors import ChainGapError, CorruptError
+from litestream_py.errors import ChainGapError, CorruptError, LtxFormatError
 from litestream_py.failpoints import declare, hit
 from litestream_py.local.meta import MetaDir
 from litestream_py.local.pagesums import PageSums
@@ -30,11 +30,11 @@ def adopt(
 ) -> tuple[LocalChain, PageSums] | None:
     """Return the replica's newest state as a local chain, or None if the replica (its `listing`) holds nothing.
 
-    The local state is reset first. Raises LsyncError: unreachable, access denied, CorruptError for a chain that cannot
-    be restored (then nothing is ever written to it: replicate to a new URL).
+    The local state is reset once the new one is complete. Raises LsyncError: unreachable, access denied, CorruptError
+    for a chain that cannot be restored (then nothing is ever written to it: replicate to a new URL).
     """
-    meta.reset()
     if not listing:
+        meta.reset()
         return None
     try:
         plan = plan_restore(listing, None)
@@ -49,7 +49,11 @@ def adopt(
             for info, chunks in fetcher:
                 if sums is None:
                     sums = PageSums.create(partial, 0)
-                header = apply_file(sums, info.name, chunks)
+                try:
+                    header = apply_file(sums, info.name, chunks)
+                except LtxFormatError as error:
+                    where = f"{client.url}: {info.name}"
+                    raise CorruptError("adopt", where, f"{error.detail} [{error.reason}]", hint=NO_CHAIN) from error
                 if sums.page_size not in {0, header.page_size}:
                     raise CorruptError("adopt", client.url, f"page size changes at {info.name}")
                 sums.page_size = header.page_size
@@ -57,14 +61,16 @@ def adopt(
             raise CorruptError("adopt", client.url, "the restore plan is empty")
         checksum = sums.checksum()
         if header.lsyn is not None and header.lsyn.after != checksum:
-            raise CorruptError("adopt", client.url, f"the chain up to {plan.max_txid} does not prove its checksum")
+            cause = f"the chain up to {plan.max_txid} does not prove its checksum"
+            raise CorruptError("adopt", client.url, cause, hint=NO_CHAIN)
         sums.stamp(plan.max_txid, header.commit)
+        meta.reset()
         with os_errors("sync", partial):
             sums.replace_into(meta.pages_crc)
             hit(AFTER_SUMS)
     except BaseException:
         if sums is not None:
-            sums.close()
+            sums.discard()
         raise
     chain = LocalChain(
         txid=plan.max_txid,

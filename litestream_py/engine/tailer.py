@@ -127,6 +127,7 @@ class Tailer:
                     "the database is in rollback-journal mode",
                     hint=f"sqlite3 {self.path} 'PRAGMA journal_mode=WAL', or set journal-mode: convert",
                 )
+            self.meta.file_mode = self.files.mode() | 0o600
             self.meta.open()
             self.database.open(convert=not header.is_wal)
             self.files.open_sidecars()

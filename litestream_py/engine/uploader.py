@@ -8,7 +8,9 @@ at the next start.
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -61,7 +63,7 @@ UploadEvent = Uploaded | Connected
 
 
 class Uploader:
-    """One replica of one database; used by one thread at a time."""
+    """One replica of one database; `connect` and `step` are called by one thread at a time, the rest by any."""
 
     def __init__(
         self, client: ReplicaClient, meta: MetaDir, owner: Owner, publish: Callable[[UploadEvent], None]
@@ -70,9 +72,13 @@ class Uploader:
         self._meta = meta
         self._owner = owner
         self._publish = publish
-        self._confirmed: TXID | None = None
         self._last_upload_ms = 0
+        self._lock = threading.Lock()  # protects what follows; never held while the replica is asked
+        self._confirmed: TXID | None = None
         self._adopted: tuple[TXID, int] | None = None
+        self._generation = 0  # counts `forget`: a PUT under way then confirms nothing
+        self._waiting: deque[tuple[FileName, int]] = deque()  # local files that the replica lacks, with sizes
+        self._kept: deque[FileName] = deque()  # local files that it has
 
     @property
     def confirmed(self) -> TXID | None:
@@ -81,14 +87,23 @@ class Uploader:
 
     def forget(self) -> None:
         """Forget the replica's position: it is asked again before the next upload."""
-        self._confirmed = None
+        with self._lock:
+            self._confirmed = None
+            self._generation += 1
+
+    def captured(self, txid: TXID, size: int) -> None:
+        """Take note of a new local L0 file of `size` bytes; called by the tailing thread."""
+        with self._lock:
+            newest = self._waiting[-1][0].max_txid if self._waiting else self._confirmed
+            if newest is not None and txid > newest:  # else `connect` found it, or will find it, in the folder
+                self._waiting.append((FileName(0, txid, txid), size))
 
     def adopted(self, txid: TXID, database_checksum: int) -> None:
         """Take note that the local log was begun from the replica's state at `txid`, whose checksum was computed.
 
         Files that Litestream wrote carry no database checksum; this one stands in for it.
         """
-        self._confirmed = None
+        self.forget()
         self._adopted = (txid, database_checksum)
 
     def connect(self) -> None:
@@ -96,6 +111,7 @@ class Uploader:
         local = [name for name, _ in self._meta.list_l0()]
         if not local:
             return  # nothing captured yet, or a replica taken over without difference: nothing to upload
+        generation = self._generation
         newest = self._newest()
         facts = JoinFacts(
             replica_max=newest.name.max_txid if newest else TXID(0),
@@ -108,12 +124,20 @@ class Uploader:
         if isinstance(decision, Rebase):
             raise RebaseNeeded(decision.reason)
         self._last_upload_ms = newest.created_ms if newest else 0
-        self._confirmed = decision.confirmed
-        self._publish(Connected(confirmed=decision.confirmed, pending=tuple(self.pending())))
+        with self._lock:
+            if generation != self._generation:
+                return
+            # Listed again under the lock: what was captured meanwhile is in the folder, what comes now is told to us.
+            files = self._meta.list_l0()
+            self._waiting = deque(item for item in files if item[0].max_txid > decision.confirmed)
+            self._kept = deque(name for name, _ in files if name.max_txid <= decision.confirmed)
+            self._confirmed = decision.confirmed
+            pending = tuple(self._waiting)
+        self._publish(Connected(confirmed=decision.confirmed, pending=pending))
         self._trim()
 
     def _newest(self) -> FileInfo | None:
-        """Return the newest L0 of the replica; where L0 is empty, of whatever level holds files.
+        """Return the newest file of the replica, at whatever level; None if it holds none.
 
         Raises ChainGapError if what is there could not be restored: it is no chain that could be continued.
         """
@@ -122,8 +146,7 @@ class Uploader:
             found += list_replica(self.client, range(1, LEVEL_MAX + 1))
             if found:
                 _check_restorable(found)
-        l0 = [info for info in found if info.name.level == 0]
-        return max(l0 or found, key=lambda info: info.name.max_txid, default=None)
+        return max(found, key=lambda info: (info.name.max_txid, -info.name.level), default=None)
 
     def _remote_after(self, info: FileInfo) -> int | None:
         if self._adopted is not None and self._adopted[0] == info.name.max_txid:
@@ -148,18 +171,19 @@ class Uploader:
 
     def pending(self) -> list[tuple[FileName, int]]:
         """Return the local files that the replica does not have yet, with their sizes, oldest first."""
-        confirmed = self._confirmed or 0
-        return [(name, size) for name, size in self._meta.list_l0() if name.max_txid > confirmed]
+        with self._lock:
+            return list(self._waiting)
 
     def step(self, *, now_ms: int) -> bool:
         """Upload the next file; False where there was none. Raises RebaseNeeded, LsyncError with nothing advanced."""
         if self._confirmed is None:
             self.connect()
-        waiting = self.pending()
-        if not waiting or self._confirmed is None:
-            return False
-        name, size = waiting[0]
-        if name.min_txid != self._confirmed + 1:
+        with self._lock:
+            generation, confirmed = self._generation, self._confirmed
+            if not self._waiting or confirmed is None:
+                return False
+            name, size = self._waiting[0]
+        if name.min_txid != confirmed + 1:
             raise RebaseNeeded("local-log-gap")
         if not self._owner.ensure(last_upload_ms=self._last_upload_ms, now_ms=now_ms):
             raise RebaseNeeded("replica-emptied")
@@ -168,7 +192,12 @@ class Uploader:
         hit(BEFORE_PUT)
         self._put(name, timestamp_ms)
         hit(AFTER_PUT)
-        self._confirmed = name.max_txid
+        with self._lock:
+            if generation != self._generation:
+                return True  # the log was begun anew meanwhile: ask the replica again
+            self._confirmed = name.max_txid
+            self._waiting.popleft()
+            self._kept.append(name)
         self._last_upload_ms = now_ms
         seconds = time.monotonic() - started_s
         self._publish(Uploaded(name=name, size=size, timestamp_ms=timestamp_ms, seconds=seconds))
@@ -182,7 +211,7 @@ class Uploader:
             self.client.put(name, path, timestamp_ms=timestamp_ms)
         except PreconditionError as error:
             if not self._same_content(name):
-                self._confirmed = None
+                self.forget()
                 raise OwnedElsewhereError(
                     "upload to",
                     self.client.url,
@@ -199,9 +228,10 @@ class Uploader:
 
     def _trim(self) -> None:
         """Remove local files that the replica has; the newest stays, it is the base of the local state."""
-        confirmed = self._confirmed or 0
-        files = [name for name, _ in self._meta.list_l0()]
-        self._meta.remove_l0(name for name in files[:-1] if name.max_txid <= confirmed)
+        with self._lock:
+            spare = len(self._kept) if self._waiting else len(self._kept) - 1
+            gone = [self._kept.popleft() for _ in range(spare)]
+        self._meta.remove_l0(gone)
 
 
 def _is_whole(l0: list[FileInfo]) -> bool:

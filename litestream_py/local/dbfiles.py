@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from litestream_py.core.oserrors import os_errors
+from litestream_py.core.oserrors import from_os_error, os_errors
 from litestream_py.core.position import FileFacts
 from litestream_py.errors import DatabaseBusyError, LocalIOError, SourceRejectedError
 from litestream_py.wal.dbheader import DB_HEADER_SIZE, DbHeader, DbHeaderError
@@ -62,6 +62,11 @@ class DatabaseFiles:
         Raises SourceRejectedError with a named reason for anything that is not a database; FileNotFoundError and a
         zero-byte file are told apart by reason "missing" and "empty", which the caller may wait out.
         """
+        try:
+            str(self.path).encode("utf-8")
+        except UnicodeEncodeError as error:
+            cause = "its path is not UTF-8, which SQLite asks for"
+            raise SourceRejectedError(self.path, "path-not-utf8", cause) from error
         info = self._stat()
         real = self.path.resolve()
         self.wal, self.shm = wal_path(real), shm_path(real)
@@ -83,10 +88,11 @@ class DatabaseFiles:
             self._db = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
         except FileNotFoundError as error:
             raise SourceRejectedError(self.path, "missing", "there is no such file") from error
-        except OSError as error:
-            reason = "unreadable" if isinstance(error, PermissionError) else "io-error"
+        except PermissionError as error:
             hint = f"check owner and mode: ls -l {self.path}"
-            raise SourceRejectedError(self.path, reason, error.strerror or error, hint=hint) from error
+            raise SourceRejectedError(self.path, "unreadable", error.strerror or error, hint=hint) from error
+        except OSError as error:
+            raise from_os_error("open", self.path, error) from error
         try:
             return self.header()
         except DbHeaderError as error:
@@ -137,6 +143,11 @@ class DatabaseFiles:
         with os_errors("read", self.path):
             head = os.pread(self._db, DB_HEADER_SIZE, 0)
             return DbHeader.parse(head, os.fstat(self._db).st_size)
+
+    def mode(self) -> int:
+        """Return the permission bits of the database file, without execution."""
+        with os_errors("stat", self.path):
+            return os.fstat(self._db).st_mode & 0o666
 
     def facts(self) -> FileFacts:
         """Return what identifies the database file and shows writes to it."""

@@ -28,10 +28,11 @@ def fsync_dir(path: Path) -> None:
         os.close(fd)
 
 
-def write_durable(path: Path, chunks: Iterable[bytes], *, mtime_ms: int) -> int:
+def write_durable(path: Path, chunks: Iterable[bytes], *, mtime_ms: int, mode: int = 0o600) -> int:
     """Write a new file so that it is there whole and durable, or not at all; returns its size in bytes.
 
     mtime_ms: what its modification time is set to; a file replica that links the file keeps it without another fsync.
+    mode: permission bits, whatever the umask.
 
     A crash before the rename leaves only a temporary file, which the next start removes. Raises an LsyncError when
     nothing was published, StateUnknownError when the rename may or may not have become durable.
@@ -43,6 +44,7 @@ def write_durable(path: Path, chunks: Iterable[bytes], *, mtime_ms: int) -> int:
         fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             try:
+                os.fchmod(fd, mode)
                 for chunk in chunks:
                     size += len(chunk)
                     _write_all(fd, chunk)

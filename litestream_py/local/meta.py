@@ -27,6 +27,8 @@ class MetaDir:
         self.l0 = path / "ltx" / "0"
         self.pages_crc = path / "pages.crc"
         self.position_json = path / "position.json"
+        self.file_mode = 0o600
+        """Permission bits of L0 files, which a file replica on the same volume keeps: the database's."""
         self._lock_fd: int | None = None
 
     def open(self) -> None:
@@ -77,7 +79,7 @@ class MetaDir:
 
     def write_l0(self, txid: TXID, chunks: Iterable[bytes], *, timestamp_ms: int) -> int:
         """Write the L0 file of one TXID durably; returns its size in bytes. Raises as `write_durable`."""
-        return write_durable(self.l0_path(FileName(0, txid, txid)), chunks, mtime_ms=timestamp_ms)
+        return write_durable(self.l0_path(FileName(0, txid, txid)), chunks, mtime_ms=timestamp_ms, mode=self.file_mode)
 
     def remove_l0(self, names: Iterable[FileName]) -> None:
         """Remove local L0 files; one gone already is no error. Not fsynced: one that comes back is removed again."""

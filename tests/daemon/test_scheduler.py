@@ -25,6 +25,7 @@ class Script:
         self.inside = threading.Semaphore(1)
         self.overlapped = False
         self.due = False
+        self.slow = False
         self.touches = 0
         self.failures: list[BaseException] = []
 
@@ -194,17 +195,27 @@ def test_an_event_touches_the_job_and_runs_it(bench: Bench) -> None:
     assert job.touches == 1
 
 
-def test_a_removed_job_runs_no_more(bench: Bench) -> None:
-    """Neither its own timer nor a wake-up runs it again."""
-    job, other = bench.add(lambda _: FAR_S), bench.add(lambda _: None)
-    job.wait()
-    other.wait()
-    bench.scheduler.remove(job)
-    bench.scheduler.wake(job)
-    bench.scheduler.wake(other)
-    other.wait()
-    bench.stop()
-    assert job.steps == 1
+def test_a_slow_step_runs_among_its_like() -> None:
+    """Steps that ask the network have a pool of their own: one that hangs there holds up no other."""
+    bench = Bench()
+    slow_pool = ThreadPoolExecutor(1)
+    hung = threading.Event()
+    try:
+        slow = Script(lambda _: hung.wait(LIMIT_S) and None)
+        slow.slow = True
+        bench.scheduler.add(slow, bench.pool, slow_pool)
+        quick = bench.add(lambda _: None)
+        quick.wait()
+        assert not bench.scheduler.wait_for_end_of_step(slow, 0.0)
+        hung.set()
+        slow.wait()
+        assert bench.scheduler.wait_for_end_of_step(slow, FAR_S)
+    finally:
+        hung.set()
+        bench.stop()
+        bench.scheduler.close()
+        bench.events.close()
+        slow_pool.shutdown()
 
 
 def test_a_probe_finds_what_nothing_told() -> None:
