@@ -46,8 +46,12 @@ class Place:
         return compare.replica_l0(self.root)
 
     def start(self) -> Daemon:
-        """Start a daemon, and wait until it tails the database."""
-        daemon = self._daemons.start(self.path, f"file://{self.root}", "--metrics-addr", "127.0.0.1:0")
+        """Start a daemon that looks five times a second, and wait until it tails the database."""
+        config = self.tmp_path / "lsync.yml"
+        config.write_text(
+            f"dbs:\n  - path: {self.path}\n    monitor-interval: 200ms\n    replica: {{path: {self.root}}}\n"
+        )
+        daemon = self._daemons.start("--config", config)
         daemon.wait_event("attached")
         return daemon
 
