@@ -95,11 +95,14 @@ def _bulk(tailer: Tailer, *, now_ms: Callable[[], int]) -> None:
     """
     budget = tailer.limits.lock_work_bytes
     for _ in range(_BULK_ROUNDS_MAX):
-        tailer.hand_over_read(tailer.files.read_index())
-        _passive(tailer, _BUSY_TRIES)
+        # Nothing is backfilled that was not seen to verify: a sick WAL must not be checkpointed half-way.
         if tailer.pending_bytes(tailer.files.read_index()) > budget:
             while (result := tailer.sync(now_ms=now_ms())) is not None and result.limited:
                 pass
+        index = tailer.files.read_index()
+        tailer.verify_pending()
+        tailer.hand_over_read(index)
+        _passive(tailer, _BUSY_TRIES)
         if _work_left(tailer, tailer.files.read_index()) <= budget:
             return
 

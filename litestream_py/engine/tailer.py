@@ -7,6 +7,7 @@ and `Tailer.apply` is the only place that assigns the state. A step whose outcom
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from litestream_py.engine.events import Event, Publish, TailLimits, WalResetBugN
 from litestream_py.engine.l0 import add_growth_pages, write_sync
 from litestream_py.engine.resync import read_snapshot, ship_differences
 from litestream_py.engine.walread import SickWal, WalMoved, read_pages
-from litestream_py.errors import DatabaseBusyError, LocalIOError, SourceRejectedError, StateUnknownError
+from litestream_py.errors import DatabaseBusyError, LocalIOError, LsyncError, SourceRejectedError, StateUnknownError
 from litestream_py.local.database import Database
 from litestream_py.local.dbfiles import DatabaseFiles
 from litestream_py.local.meta import MetaDir
@@ -136,7 +137,14 @@ class Tailer:
             raise
 
     def close(self) -> None:
-        """End everything; idempotent. Connections first: closing a descriptor earlier would drop SQLite's locks."""
+        """End everything; idempotent. Connections first: closing a descriptor earlier would drop SQLite's locks.
+
+        The file's facts are recorded once more while the read transaction still holds: a checkpoint of the application
+        since the last step then costs no comparison at the next start.
+        """
+        if self._state is not None and self.database.reading:
+            with contextlib.suppress(LsyncError):  # without it the next start compares
+                self._record()
         self._state = None
         self.database.close()
         self.files.close()
@@ -342,6 +350,14 @@ class Tailer:
     def behind(self) -> bool:
         """Tell whether a sync would find something to do; a few microseconds."""
         return not isinstance(plan_sync(self.state, self.files.read_index()), Nothing)
+
+    def verify_pending(self) -> None:
+        """Read what was committed since the last sync, without copying it; raises SickWal if it does not verify."""
+        plan = plan_sync(self.state, self.files.read_index())
+        if isinstance(plan, ReadFrames):
+            with contextlib.suppress(WalMoved):  # then the next sync judges
+                seed = self.state.wal.frame_checksum
+                read_pages(self.files, plan, page_size=self.state.page_size, seed=seed, wal_bytes_max=None)
 
     def pending_bytes(self, index: WalIndex) -> int:
         """Return how many bytes of committed WAL are not copied yet."""
