@@ -3,12 +3,13 @@
 - ``build DB MIB``: make a sample database: orders as a shop has them, which LZ4 makes half as large;
 - ``serve DB``: for each line ``N`` on standard input change N rows in one commit; answers the monotonic seconds when
   COMMIT returned;
-- ``bulk DB MIB MIB_S``: rewrite rows in commits of 16 pages, MIB mebibytes of WAL in all at that pace (0: as fast as
-  it goes), no autocheckpoint;
+- ``bulk DB MIB MIB_S``: rewrite random rows in commits of 16 pages, hardly ever the same page twice; MIB mebibytes of
+  WAL in all at that pace (0: as fast as it goes), no autocheckpoint;
+- ``append DB MIB MIB_S``: the same amount in commits of one inserted row, which write the same page again and again;
 - ``top DB SECONDS SYNCHRONOUS``: commit single inserts as fast as it goes, default autocheckpoint;
 - ``paced DB SECONDS RATE SYNCHRONOUS``: commit single inserts at that rate.
 
-The last three answer one JSON object.
+The last four answer one JSON object.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ WORDS = [
 PHRASES = [" ".join(random.Random(seed).choices(WORDS, k=5)) for seed in range(60)]
 _BASE_MIB = 32
 _ROW_BYTES = 250
+_FRAME_BYTES = 4120
 
 
 def connect(path: str) -> sqlite3.Connection:
@@ -108,15 +110,27 @@ def bulk(path: str, mib: float, mib_s: float) -> dict[str, float]:
     db.execute("PRAGMA synchronous = NORMAL")
     (rows,) = db.execute('SELECT max(id) FROM "order"').fetchone()
     rng = random.Random(time.time_ns())
-    per_commit = 16 * 4120
-    commits = int(mib * (1 << 20) / per_commit)
+    return at_pace(lambda _: change(db, rng, rows, 16), 16 * _FRAME_BYTES, mib, mib_s)
+
+
+def append(path: str, mib: float, mib_s: float) -> dict[str, float]:
+    """Fill at least `mib` mebibytes of WAL with small commits."""
+    db = connect(path)
+    db.execute("PRAGMA wal_autocheckpoint = 0")
+    db.execute("PRAGMA synchronous = NORMAL")
+    return at_pace(lambda number: insert(db, number), _FRAME_BYTES, mib, mib_s)
+
+
+def at_pace(commit: Callable[[int], None], commit_bytes: int, mib: float, mib_s: float) -> dict[str, float]:
+    """Commit until `mib` mebibytes are written, `mib_s` a second (0: without a pause)."""
+    commits = int(mib * (1 << 20) / commit_bytes)
     started_s = time.monotonic()
     for number in range(commits):
         if mib_s:
-            ahead_s = number * per_commit / (mib_s * (1 << 20)) - (time.monotonic() - started_s)
-            if ahead_s > 0:
+            ahead_s = number * commit_bytes / (mib_s * (1 << 20)) - (time.monotonic() - started_s)
+            if ahead_s > 0.001:
                 time.sleep(ahead_s)
-        change(db, rng, rows, 16)
+        commit(number)
     return {"commits": commits, "seconds": time.monotonic() - started_s}
 
 
@@ -164,6 +178,7 @@ def main(what: str, path: str, *rest: str) -> None:
     else:
         measured: dict[str, Callable[[], object]] = {
             "bulk": lambda: bulk(path, float(rest[0]), float(rest[1])),
+            "append": lambda: append(path, float(rest[0]), float(rest[1])),
             "top": lambda: top(path, float(rest[0]), rest[1]),
             "paced": lambda: paced(path, float(rest[0]), float(rest[1]), rest[2]),
         }
