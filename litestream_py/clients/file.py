@@ -44,7 +44,14 @@ from litestream_py.clients.file_io import (
 from litestream_py.clients.headers import header_timestamp_ms
 from litestream_py.clients.specs import FileReplica
 from litestream_py.core.ports import FileInfo
-from litestream_py.errors import CorruptError, LocalIOError, LsyncError, PreconditionError, TransientNetworkError
+from litestream_py.errors import (
+    CorruptError,
+    LocalIOError,
+    LsyncError,
+    NotFoundError,
+    PreconditionError,
+    TransientNetworkError,
+)
 from litestream_py.ltx.ids import FileName, parse_file_name
 
 CHUNK_BYTES: Final = 1 << 20
@@ -66,6 +73,7 @@ class FileClient:
         self._url = replica.display
         self._lock = threading.Lock()
         self._ready: set[Path] = set()
+        self._seen: tuple[int, int] | None = None  # device and inode of the root, once something was written to it
 
     @property
     def url(self) -> str:
@@ -139,14 +147,42 @@ class FileClient:
             target.unlink()
             raise
 
+    def _check_root(self) -> None:
+        """Notice that the folder we have written to is no longer there: files behind a gap would be of no use.
+
+        Raises TransientNetworkError where its volume is gone (below a mount point nothing may be written), else
+        NotFoundError, once: what follows begins a new chain in a new folder.
+        """
+        with self._lock:
+            seen = self._seen
+            if seen is None:
+                return
+            try:
+                facts = self._root.stat()
+                found = (facts.st_dev, facts.st_ino)
+            except FileNotFoundError:
+                existing = next(parent for parent in self._root.parents if parent.exists())
+                found = (existing.stat().st_dev, 0)
+            if found == seen:
+                return
+            if found[0] != seen[0]:
+                hint = "mount it again; or restart lsync, to begin a new chain there"
+                raise TransientNetworkError("write", self._url, "the volume of the replica is not mounted", hint=hint)
+            self._seen = None
+            self._ready.clear()
+        raise NotFoundError("write", self._url, "the folder of the replica was removed")
+
     def _prepare(self, directory: Path) -> None:
         """Create a level's directory and remove what a crash has left there, once."""
+        self._check_root()
         with self._lock:
             if directory in self._ready and directory.is_dir():
                 return
             make_directories(directory)
             _remove_stale(directory)
             self._ready.add(directory)
+            facts = self._root.stat()
+            self._seen = (facts.st_dev, facts.st_ino)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

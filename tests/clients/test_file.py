@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,6 +26,7 @@ from litestream_py.errors import (
     LsyncError,
     NotFoundError,
     PreconditionError,
+    TransientNetworkError,
 )
 from litestream_py.ltx.ids import TXID, FileName
 from litestream_py.ltx.records import Header
@@ -360,3 +362,30 @@ def test_a_folder_without_permission(client: FileClient, root: Path) -> None:
     with pytest.raises(AccessDeniedError) as caught:
         client.put(name(1), BODY, timestamp_ms=TIMESTAMP_MS)
     assert caught.value.hint is not None
+
+
+def test_a_folder_that_is_removed_is_not_silently_made_again(tmp_path: Path) -> None:
+    """Files behind a gap would be of no use: the writer is told once, and then begins anew on purpose."""
+    root = tmp_path / "replica"
+    client = FileClient(FileReplica(root))
+    client.put(FileName(0, TXID(1), TXID(1)), b"one", timestamp_ms=1)
+    shutil.rmtree(root)
+    with pytest.raises(NotFoundError, match="was removed"):
+        client.put(FileName(0, TXID(2), TXID(2)), b"two", timestamp_ms=2)
+    assert not root.exists()
+    assert client.list_level(0) == []
+    client.put(FileName(0, TXID(1), TXID(1)), b"one", timestamp_ms=1)
+    assert [info.name.max_txid for info in client.list_level(0)] == [1]
+
+
+def test_nothing_is_written_below_a_mount_point(tmp_path: Path) -> None:
+    """Where the folder now lies on another volume, the writer waits until the replica's is back."""
+    client = FileClient(FileReplica(tmp_path / "replica"))
+    client.put(FileName(0, TXID(1), TXID(1)), b"one", timestamp_ms=1)
+    device, inode = client._seen or (0, 0)
+    client._seen = (device + 1, inode)
+    for _ in range(2):
+        with pytest.raises(TransientNetworkError, match="not mounted"):
+            client.put(FileName(0, TXID(2), TXID(2)), b"two", timestamp_ms=2)
+    client._seen = (device, inode)
+    client.put(FileName(0, TXID(2), TXID(2)), b"two", timestamp_ms=2)
