@@ -10,7 +10,9 @@ Rules, so that lsync and Litestream can each restore, compact and continue what 
 3. Each input begins where the one before it ended. TXIDs that are missing, or that two files claim, are an error that
    names them (two writers, a deleted or damaged file), unless a base at L9 holds the database behind them: then the
    level goes on behind the trouble, and a chain heals with its next snapshot.
-4. One compaction is bounded in bytes and in files; the rest follows in the next one (`more`).
+4. A file does not reach across a snapshot: a restore from that snapshot would take it for a part only, or keep to its
+   parts, which retention is about to delete.
+5. One compaction is bounded in bytes and in files; the rest follows in the next one (`more`).
 """
 
 from __future__ import annotations
@@ -85,7 +87,8 @@ def plan_compaction(
         ChainOverlapError: two files of the level below hold the same TXIDs, and no base at level 9 lies behind them.
     """
     at = _end(info for info in listing if info.name.level == level)
-    covered = _end(bases_at_snapshot_level(listing, damaged))
+    snapshots = {base.name.max_txid for base in bases_at_snapshot_level(listing, damaged)}
+    covered = max(snapshots, default=0)
     inputs: list[FileInfo] = []
     needs_base: FileInfo | None = None
     size = 0
@@ -95,7 +98,8 @@ def plan_compaction(
         overlaps, gap = low <= at, low > at + 1
         if overlaps and high > covered:
             raise _overlap(info, at, inputs, level)
-        more = bool(inputs) and (overlaps or gap or size + info.size > bytes_max or len(inputs) >= files_max)
+        full = size + info.size > bytes_max or len(inputs) >= files_max
+        more = bool(inputs) and (overlaps or gap or full or at in snapshots)
         if more:
             break
         if gap and covered < low - 1:

@@ -27,7 +27,7 @@ from tests.support.listings import file, files, name, short, shorts
         ("0:1", 1, "", None),
         ("0:1 0:2 0:3", 1, "0:2 0:3", "0:1"),
         ("0:1 0:2 0:3 9:1", 1, "0:2 0:3", None),
-        ("0:1 0:2 0:3 9:1-2", 1, "0:2 0:3", None),
+        ("0:1 0:2 0:3 9:1-3", 1, "0:2 0:3", None),
         ("0:2 0:3 0:4 9:1 1:2-3", 1, "0:4", None),
         ("0:3 9:1 1:2-3", 1, "", None),
         ("9:1-3", 1, "", None),
@@ -37,7 +37,7 @@ from tests.support.listings import file, files, name, short, shorts
         ("9:1 1:2-3 1:4-8 2:2-3", 2, "1:4-8", None),
         ("9:1-3 1:1-8 1:9-12 0:12", 2, "1:9-12", "1:1-8"),  # a chain whose base Litestream copied up
         ("1:1-8 1:9-12 2:1-8", 2, "1:9-12", None),
-        ("9:1-90 1:80-85 1:86-99 2:2-40", 2, "1:80-85 1:86-99", None),  # what lay between was retired
+        ("9:1-79 1:80-85 1:86-99 2:2-40", 2, "1:80-85 1:86-99", None),  # what lay between was retired
         ("9:1-4 0:5 0:6", 1, "0:5 0:6", None),
     ],
 )
@@ -85,7 +85,7 @@ def test_what_lies_before_a_gap_is_planned_first() -> None:
     assert (shorts(plan.inputs), plan.more) == ("0:2 0:3", True)
     with pytest.raises(ChainGapError):
         plan_compaction([*listing, file("1:2-3")], 1)
-    healed = plan_compaction([*listing, file("1:2-3"), file("9:1-6"), file("0:7")], 1)
+    healed = plan_compaction([*listing, file("1:2-3"), file("9:1-5"), file("0:7")], 1)
     assert healed is not None
     assert (shorts(healed.inputs), healed.needs_base) == ("0:6 0:7", None)
 
@@ -130,7 +130,7 @@ def test_an_overlap_is_an_error_that_names_both(listing: str, words: str) -> Non
 
 def test_a_snapshot_lets_a_level_go_on_behind_an_overlap() -> None:
     """Once a base holds what two files claim, the level continues behind them, without a hole inside of its files."""
-    listing = files("9:1 9:1-9 0:5 0:5-8 0:9 0:10 1:2-4")
+    listing = files("9:1 9:1-8 0:5 0:5-8 0:9 0:10 1:2-4")
     plan = plan_compaction(listing, 1)
     assert plan is not None
     assert (shorts(plan.inputs), plan.more) == ("0:5", True)
@@ -145,10 +145,10 @@ def test_a_compaction_is_bounded_and_the_rest_follows() -> None:
     listing = [*files("9:1"), *(file(f"0:{n}", size=400) for n in range(2, 9)), file("0:9", size=9999), file("0:10")]
     taken = []
     while True:
-        plan = plan_compaction(listing, 1, bytes_max=1000, files_max=3)
+        plan = plan_compaction(listing, 1, bytes_max=800, files_max=3)
         if plan is None:
             break
-        assert plan.bytes <= 1000 or len(plan.inputs) == 1
+        assert plan.bytes <= 800 or len(plan.inputs) == 1
         taken.append(shorts(plan.inputs))
         listing.append(FileInfo(plan.output, plan.bytes, 0))
         assert plan.more == (plan.output.max_txid < 10)
@@ -156,6 +156,20 @@ def test_a_compaction_is_bounded_and_the_rest_follows() -> None:
     plan = plan_compaction(files("9:1 0:2 0:3 0:4 0:5"), 1, files_max=3)
     assert plan is not None
     assert (len(plan.inputs), plan.more) == (3, True)
+
+
+def test_no_file_reaches_across_a_snapshot() -> None:
+    """A level is cut where a snapshot ends, so that a restore from the snapshot needs each file behind it whole."""
+    listing = files("9:1 0:2 0:3 0:4 9:1-3 0:5 9:1-5")
+    taken = []
+    while (plan := plan_compaction(listing, 1)) is not None:
+        taken.append(short(plan.output))
+        listing.append(FileInfo(plan.output, plan.bytes, 0))
+        assert plan.more == (len(taken) == 1)
+    assert taken == ["1:2-3", "1:4-5"]
+    plan = plan_compaction(listing, 2)
+    assert plan is not None
+    assert (short(plan.output), plan.more) == ("2:2-3", True)
 
 
 @pytest.mark.parametrize(
@@ -199,8 +213,8 @@ def test_litestreams_chains_are_continued(case: str) -> None:
             assert plan.base_copy is not None
             listing.append(FileInfo(plan.base_copy, plan.needs_base.size, plan.needs_base.created_ms))
         listing.append(FileInfo(plan.output, plan.bytes, plan.inputs[-1].created_ms))
-        assert not plan.more
-        assert plan_compaction(listing, level) is None
+        while (plan := plan_compaction(listing, level)) is not None:
+            listing.append(FileInfo(plan.output, plan.bytes, plan.inputs[-1].created_ms))
     assert restorable_txids(listing) == before
 
 
@@ -215,7 +229,7 @@ def test_levels_never_hold_what_the_one_below_did_not(
 ) -> None:
     """For random uploads, snapshots and compactions, levels hold whole runs of files of the level below, behind a base.
 
-    They never reach beyond L0, and each alone, on the bases of level 9, restores the newest TXID that it holds.
+    They never reach beyond L0, and each alone continues the bases of level 9.
     """
     listing: list[FileInfo] = []
     at = 0
@@ -235,12 +249,11 @@ def test_levels_never_hold_what_the_one_below_did_not(
             assert len(plan.inputs) <= files_max
             below = [i.name for i in listing if i.name.level == level - 1 and low <= i.name.min_txid <= high]
             assert sorted(below) == [i.name for i in plan.inputs]
+            assert not any(low <= i.name.max_txid < high for i in listing if i.name.level == 9)
             listing.append(FileInfo(plan.output, plan.bytes, position))
             bases = [i for i in listing if i.name.level == 9]
-            ladder = [i for i in listing if i.name.level in {level, 9}]
-            assert (
-                min(i.name.max_txid for i in bases)
-                >= min((i.name.min_txid for i in ladder if i.name.level == level), default=TXID(1)) - 1
-            )
-            assert plan_restore(ladder, high).max_txid == high
+            increments = [i for i in listing if i.name.level == level]
+            assert max(i.name.max_txid for i in bases) >= min(i.name.min_txid for i in increments) - 1
+            newest = max(i.name.max_txid for i in [*bases, *increments])
+            assert plan_restore([*bases, *increments], None).max_txid == newest
             assert max(i.name.max_txid for i in listing) == at
