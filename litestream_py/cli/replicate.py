@@ -98,7 +98,8 @@ def _configure_logs(config: Config, level: str | None, form: str | None) -> None
 
     from litestream_py.logs import LEVELS, configure
 
-    chosen = level or os.environ.get("LOG_LEVEL") or config.logging.level
+    given = click.get_current_context().find_root().params.get("log_level")  # lsync --log-level LEVEL replicate ...
+    chosen = level or given or os.environ.get("LOG_LEVEL") or config.logging.level
     if chosen.lower() not in {*LEVELS, "warning"}:
         raise ConfigError("read", "log level", f"{chosen!r} is no level", hint=f"one of {', '.join(LEVELS)}")
     as_json = (form or config.logging.form) == "json"
