@@ -12,6 +12,7 @@ import pytest
 from litestream_py.ltx.decoder import decode
 from tests.support import compare, writers
 from tests.support.daemon import Daemons
+from tests.support.minio import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Bucket
 from tests.support.nursery import Nursery
 from tests.support.oracle import l0_files
 
@@ -82,6 +83,28 @@ def _pages(file: Path) -> int:
 def test_kill_at_random(tmp_path: Path, daemons: Daemons, nursery: Nursery) -> None:
     """After 40 kills and restarts, every TXID restores, the newest equals the source, and nothing was sent twice."""
     kill_cycles(tmp_path / "app.db", tmp_path / "replica", daemons, nursery, cycles=40, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_kill_at_random_on_s3(tmp_path: Path, daemons: Daemons, nursery: Nursery, s3_bucket: S3Bucket) -> None:
+    """After 10 kills and restarts in front of a real S3 server, every TXID restores, and the newest is the source."""
+    path, config, rng = tmp_path / "app.db", tmp_path / "lsync.yml", random.Random(3)
+    compare.create_ledger(path)
+    config.write_text(
+        f"dbs:\n  - path: {path}\n    replica:\n      bucket: {s3_bucket.name}\n      path: db\n"
+        f"      endpoint: {s3_bucket.server.endpoint}\n      sync-interval: 50ms\n"
+        f"      access-key-id: {ACCESS_KEY_ID}\n      secret-access-key: {SECRET_ACCESS_KEY}\n"
+    )
+    with writers.ledger_writer(path, 1, pause_s=0.002, checkpoints=True):
+        for _ in range(10):
+            daemon = daemons.start("--config", config, nursery=nursery)
+            time.sleep(rng.uniform(0.2, 1.5))  # the instant of the kill
+            daemon.kill()
+    daemons.final("--config", config, nursery=nursery)
+    state = compare.check_every_txid(compare.download_l0(s3_bucket, "db", tmp_path / "l0"))
+    compare.assert_same_as_source(state, path, tmp_path)
+    assert state.txid > 10
 
 
 @pytest.mark.slow
