@@ -14,6 +14,7 @@ from typing import Final
 
 from litestream_py.clients.specs import FileReplica, S3Replica
 from litestream_py.clients.urls import parse_replica_url
+from litestream_py.config_lifecycle import Lifecycle, read_lifecycle
 from litestream_py.config_model import (
     REFUSED_DB,
     REFUSED_GLOBAL,
@@ -23,12 +24,13 @@ from litestream_py.config_model import (
     DbConfig,
     DbKeys,
     GlobalKeys,
+    L0Keys,
     LoggingConfig,
     ReplicaConfig,
     ReplicaSettings,
 )
 from litestream_py.config_replica import complete, read_replica
-from litestream_py.config_sections import check_keys, entries, keys_of, read_model, section
+from litestream_py.config_sections import TOP_SECTIONS, check_keys, entries, keys_of, read_model, section
 from litestream_py.config_values import BadValueError, parse_path
 from litestream_py.config_yaml import Section, Source, parse_yaml
 from litestream_py.errors import ConfigError
@@ -93,28 +95,36 @@ def replica_target(url: str, *, env: Mapping[str, str] | None = None) -> FileRep
 
 def _read_config(root: Section, source: Source, env: Mapping[str, str]) -> Config:
     settings = keys_of(ReplicaSettings)
-    known = ["dbs", "logging", *keys_of(GlobalKeys), *settings]
+    known = [*TOP_SECTIONS, *keys_of(GlobalKeys), *keys_of(L0Keys), *settings]
     check_keys(root, known, {**REFUSED_GLOBAL, **REFUSED_SETTINGS}, source)
     # Checked here as well: a bad default is an error even if no replica comes to use it.
     read_model(ReplicaSettings, root, source)
     defaults = Section({k: v for k, v in root.values.items() if k in settings}, root.lines)
     found = entries(root.values["dbs"], "dbs", source) if "dbs" in root.values else []
-    dbs = [_read_db(entry, defaults, source, env) for entry in found]
+    lifecycle = read_lifecycle(root, source)
+    dbs = [_read_db(entry, defaults, lifecycle, source, env) for entry in found]
     _check_distinct(found, dbs, source)
     keys = read_model(GlobalKeys, root, source)
     return Config(
         source=source.name,
         dbs=tuple(dbs),
         logging=_read_logging(root, source, env),
+        validation_interval_s=lifecycle.validation_interval_s,
         **{name: getattr(keys, name) for name in GlobalKeys.model_fields},
     )
 
 
-def _read_db(entry: Section, defaults: Section, source: Source, env: Mapping[str, str]) -> DbConfig:
-    check_keys(entry, [*keys_of(DbKeys), "replica", "replicas"], REFUSED_DB, source)
+def _read_db(
+    entry: Section, defaults: Section, lifecycle: Lifecycle, source: Source, env: Mapping[str, str]
+) -> DbConfig:
+    check_keys(entry, [*keys_of(DbKeys), "replica", "replicas", "snapshot"], REFUSED_DB, source)
     keys = read_model(DbKeys, entry, source)
     replica = read_replica(_replica_section(entry, source), defaults, source, env)
-    return DbConfig(replica=replica, **{name: getattr(keys, name) for name in DbKeys.model_fields})
+    return DbConfig(
+        replica=replica,
+        **lifecycle.of_database(entry, source),
+        **{name: getattr(keys, name) for name in DbKeys.model_fields},
+    )
 
 
 def _replica_section(entry: Section, source: Source) -> Section:

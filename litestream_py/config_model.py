@@ -15,6 +15,7 @@ from litestream_py.clients.specs import FileReplica, S3Replica
 from litestream_py.config_values import (
     TRUNCATE_PAGES_DEFAULT,
     Duration,
+    DurationOrOff,
     ListenAddress,
     LocalPath,
     PagesOrNever,
@@ -25,9 +26,12 @@ from litestream_py.config_values import (
     Switch,
     word,
 )
+from litestream_py.core.levels import LEVELS_DEFAULT, SNAPSHOT_INTERVAL_S, LevelConfig
+from litestream_py.core.retention import RetentionPolicy
 
 LATER: Final = "lsync does not support it yet; remove it"
 NO: Final = "lsync does not support it; remove it"
+_RETENTION: Final = RetentionPolicy()
 
 
 def _key(name: str, default: Any, shown: str, text: str) -> Any:
@@ -154,14 +158,79 @@ class DbKeys(_Model):
     )
 
 
+class LevelKeys(_Model):
+    """Keys of `levels[]`, one entry for each level from 1 on."""
+
+    interval_s: PositiveDuration = Field(
+        validation_alias="interval",
+        description="How often the level takes in what the level below got; longer from level to level, 8 at most.",
+    )
+
+
+class SnapshotKeys(_Model):
+    """Keys of `snapshot`, at the top level and in an entry of `dbs`."""
+
+    interval_s: PositiveDuration = _key(
+        "interval", SNAPSHOT_INTERVAL_S, "24h", "How often a snapshot is taken, if anything changed since the last one."
+    )
+    retention_s: PositiveDuration = _key(
+        "retention", _RETENTION.window_s, "24h", "Every moment of this last time can be restored."
+    )
+    minimum: PositiveCount = _key(
+        "minimum", _RETENTION.snapshots_min, "1", "Snapshots that stay whatever their age. Not in Litestream."
+    )
+
+
+class RetentionKeys(_Model):
+    """Keys of `retention`."""
+
+    enabled: Switch = _key(
+        "enabled", True, "true", "false: lsync deletes nothing from replicas; a lifecycle rule of the store has to."
+    )
+
+
+class ValidationKeys(_Model):
+    """Keys of `validation`."""
+
+    interval_s: DurationOrOff = _key(
+        "interval", None, "off", "How often `replicate` verifies each replica, by reading all of it. 0: off."
+    )
+
+
+class L0Keys(_Model):
+    """Keys at the top level that say how long level 0 is kept, and how often retention looks."""
+
+    l0_s: DurationOrOff = _key(
+        "l0-retention",
+        _RETENTION.l0_s,
+        "5m",
+        "Every single TXID of this last time can be restored: for as long L0 files stay beside level 1. 0: for ever.",
+    )
+    check_s: PositiveDuration = _key(
+        "l0-retention-check-interval",
+        60.0,
+        "1m",
+        "How often to see which files of any level may go; nothing is looked up while none can. Litestream's is 15s.",
+    )
+
+
 class DbConfig(DbKeys):
-    """One database and where it is replicated to; `truncate_pages` 0 and `checkpoint_interval_s` 0 mean never."""
+    """One database and where it is replicated to; `truncate_pages` 0 and `checkpoint_interval_s` 0 mean never.
+
+    levels, snapshot_interval_s: when files are merged, and when a snapshot is taken. retention: what is promised; what
+    it does not need is deleted, looked for every `retention_check_s`, unless `retention_enabled` is off.
+    """
 
     replica: ReplicaConfig
+    levels: tuple[LevelConfig, ...] = LEVELS_DEFAULT
+    snapshot_interval_s: float = SNAPSHOT_INTERVAL_S
+    retention: RetentionPolicy = _RETENTION
+    retention_enabled: bool = True
+    retention_check_s: float = 60.0
 
 
 class GlobalKeys(_Model):
-    """Keys at the top level, beside `dbs`, `logging` and the replica settings."""
+    """Keys at the top level, beside the sections and the replica settings."""
 
     addr: ListenAddress | None = _key(
         "addr", None, "", "Serve `/metrics` at HOST:PORT. `:9090` is loopback only; `0.0.0.0:9090` is every interface."
@@ -175,11 +244,15 @@ class GlobalKeys(_Model):
 
 
 class Config(GlobalKeys):
-    """The whole configuration. `source` names the file, or the command line."""
+    """The whole configuration. `source` names the file, or the command line.
+
+    validation_interval_s: how often each replica is verified, None for never.
+    """
 
     source: str
     dbs: tuple[DbConfig, ...]
     logging: LoggingConfig = LoggingConfig()
+    validation_interval_s: float | None = None
 
     def find(self, path: Path) -> DbConfig | None:
         """Return the database of this path, symbolic links followed; None if the configuration has none."""
@@ -188,12 +261,6 @@ class Config(GlobalKeys):
 
 
 REFUSED_GLOBAL: Final = {
-    "levels": LATER,
-    "snapshot": LATER,
-    "l0-retention": LATER,
-    "l0-retention-check-interval": LATER,
-    "retention": LATER,
-    "validation": LATER,
     "verify-compaction": LATER,
     "socket": LATER,
     "exec": LATER,
@@ -209,7 +276,6 @@ REFUSED_DB: Final = {
     "watch": "lsync does not watch directories yet; list each database under its `path`",
     "meta-dir": "lsync does not watch directories yet; use `meta-path`",
     "restore-if-db-not-exists": LATER,
-    "snapshot": LATER,
 }
 _OTHER_STORES: Final = (
     "account-name", "account-key", "sas-token", "host", "user", "password", "key-path", "host-key",

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from litestream_py.config_model import DbKeys, GlobalKeys, LoggingConfig, ReplicaKeys
+from litestream_py.config_model import DbKeys, GlobalKeys, L0Keys, LoggingConfig, ReplicaKeys, SnapshotKeys
 from litestream_py.config_values import BadValueError
 from litestream_py.config_yaml import Node, Scalar, Section, Sequence, Source
 from litestream_py.errors import ConfigError
@@ -20,7 +20,11 @@ SECTIONS: Final[Mapping[str, type[BaseModel]]] = {
     "into an entry of 'dbs'": DbKeys,
     "into 'logging'": LoggingConfig,
     "to the top level": GlobalKeys,
+    "to the top level, beside 'dbs'": L0Keys,
+    "into 'snapshot'": SnapshotKeys,
 }
+TOP_SECTIONS: Final = ("levels", "snapshot", "retention", "validation", "logging", "dbs")
+"""Keys of the top level that hold more than one value."""
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, str]:
@@ -59,6 +63,8 @@ def check_keys(found: Section, known: Iterable[str], refused: Mapping[str, str],
 
 def _advice(key: str, known: list[str]) -> str:
     place = next((place for place, model in SECTIONS.items() if key in keys_of(model)), None)
+    if place is None and key in TOP_SECTIONS:
+        place = "to the top level"
     if place is not None:
         return f"{key!r} belongs {place}"
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)

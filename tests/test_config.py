@@ -11,6 +11,8 @@ from litestream_py.clients.specs import FileReplica, S3Replica
 from litestream_py.config import command_line_config, find_config, load_config, parse_config, replica_target
 from litestream_py.config_model import Config, DbConfig, ReplicaConfig
 from litestream_py.config_values import Address
+from litestream_py.core.levels import LEVELS_DEFAULT, LevelConfig
+from litestream_py.core.retention import RetentionPolicy
 from litestream_py.errors import ConfigError
 
 ONE = "dbs:\n  - path: /a.db\n    replica: {url: 's3://bkt/x'}\n"
@@ -19,6 +21,11 @@ ONE = "dbs:\n  - path: /a.db\n    replica: {url: 's3://bkt/x'}\n"
 def read(text: str, **env: str) -> Config:
     """Parse with exactly these environment variables."""
     return parse_config(text, env=env)
+
+
+def values_of(db: DbConfig) -> dict[str, object]:
+    """Return every field of a database but its replica."""
+    return {name: getattr(db, name) for name in DbConfig.model_fields if name != "replica"}
 
 
 def s3_of(config: Config, index: int = 0) -> S3Replica:
@@ -32,13 +39,16 @@ def test_defaults_are_those_of_litestream() -> None:
     """A database with nothing but path and replica gets the documented defaults."""
     config = read(ONE)
     (db,) = config.dbs
-    assert db.model_dump(exclude={"replica"}) == {
+    assert values_of(db) == {
         "path": Path("/a.db"), "meta_path": None, "journal_mode": "refuse", "monitor_interval_s": 1.0,
         "busy_timeout_s": 1.0, "lock_wait_s": 0.25, "lock_work_bytes": 1 << 20, "sync_wal_bytes_max": 64 << 20,
         "checkpoint_interval_s": 60.0, "checkpoint_pages_min": 1000, "truncate_pages": 121_359,
+        "levels": LEVELS_DEFAULT, "snapshot_interval_s": 86_400.0, "retention": RetentionPolicy(),
+        "retention_enabled": True, "retention_check_s": 60.0,
     }  # fmt: skip
     assert (db.replica.sync_interval_s, db.replica.url) == (1.0, "s3://bkt/x")
     assert (config.addr, config.shutdown_sync_timeout_s, config.shutdown_sync_interval_s) == (None, 30.0, 0.5)
+    assert config.validation_interval_s is None
     assert (config.logging.level, config.logging.form, config.logging.stderr) == ("info", "text", False)
 
 
@@ -49,6 +59,12 @@ addr: "0.0.0.0:9090"
 shutdown-sync-timeout: 0
 shutdown-sync-interval: 1s
 logging: {level: DEBUG, type: json, stderr: yes}
+levels: [{interval: 10s}, {interval: 1m30s}]
+snapshot: {interval: 6h, retention: 168h, minimum: 3}
+l0-retention: 0
+l0-retention-check-interval: 15s
+retention: {enabled: false}
+validation: {interval: 168h}
 dbs:
   - path: sqlite:///x/../a.db
     meta-path: /state/a
@@ -81,12 +97,16 @@ dbs:
 """)
     (db,) = config.dbs
     assert config.addr == Address("0.0.0.0", 9090)
+    assert config.validation_interval_s == 168 * 3600.0
     assert (config.shutdown_sync_timeout_s, config.shutdown_sync_interval_s) == (0.0, 1.0)
     assert (config.logging.level, config.logging.form, config.logging.stderr) == ("debug", "json", True)
-    assert db.model_dump(exclude={"replica"}) == {
+    assert values_of(db) == {
         "path": Path("/a.db"), "meta_path": Path("/state/a"), "journal_mode": "convert", "monitor_interval_s": 0.25,
         "busy_timeout_s": 5.0, "lock_wait_s": 0.1, "lock_work_bytes": 512 << 10, "sync_wal_bytes_max": None,
         "checkpoint_interval_s": 0.0, "checkpoint_pages_min": 10, "truncate_pages": 0,
+        "levels": (LevelConfig(1, 10.0), LevelConfig(2, 90.0)), "snapshot_interval_s": 6 * 3600.0,
+        "retention": RetentionPolicy(window_s=168 * 3600.0, l0_s=None, snapshots_min=3),
+        "retention_enabled": False, "retention_check_s": 15.0,
     }  # fmt: skip
     target = s3_of(config)
     assert (target.bucket, target.prefix, db.replica.sync_interval_s) == ("bkt", "deep/er", 10.0)
@@ -95,6 +115,25 @@ dbs:
     assert (options.secret_access_key, options.storage_class, options.sse_kms_key_id) == ("hush", "STANDARD_IA", "k")
     assert (options.path_style, options.sign_payload, options.skip_verify) == (True, False, True)
     assert (options.require_content_md5, options.part_size_bytes, options.concurrency) == (False, 8 << 20, 2)
+
+
+def test_a_database_may_have_its_own_snapshots() -> None:
+    """Its keys go before the top level's, one by one; databases may differ, and the rest is shared."""
+    config = read("""
+snapshot: {interval: 12h, retention: 48h}
+l0-retention: 10m
+levels: [{interval: 1m}]
+dbs:
+  - {path: /a.db, replica: {path: /r/a}, snapshot: {retention: 720h, minimum: 2}}
+  - {path: /b.db, replica: {path: /r/b}, snapshot: {interval: 1h}}
+  - {path: /c.db, replica: {path: /r/c}, snapshot: }
+""")
+    assert [(db.snapshot_interval_s, db.retention) for db in config.dbs] == [
+        (43_200.0, RetentionPolicy(window_s=720 * 3600.0, l0_s=600.0, snapshots_min=2)),
+        (3_600.0, RetentionPolicy(window_s=48 * 3600.0, l0_s=600.0)),
+        (43_200.0, RetentionPolicy(window_s=48 * 3600.0, l0_s=600.0)),
+    ]
+    assert {db.levels for db in config.dbs} == {(LevelConfig(1, 60.0),)}
 
 
 def test_the_top_level_gives_defaults_to_every_replica() -> None:

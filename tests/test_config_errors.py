@@ -13,10 +13,11 @@ from litestream_py.config_model import (
     REFUSED_SETTINGS,
     DbKeys,
     GlobalKeys,
+    L0Keys,
     LoggingConfig,
     ReplicaKeys,
 )
-from litestream_py.config_sections import keys_of
+from litestream_py.config_sections import TOP_SECTIONS, keys_of
 from litestream_py.errors import ConfigError
 
 DB = "dbs:\n  - path: /a.db\n"
@@ -76,6 +77,28 @@ def refuse(text: str) -> ConfigError:
         ("logging: {type: pretty}", 1, "'type': 'pretty' is not one of text, json", ""),
         ("logging: {level: loud}", 1, "'level': 'loud' is not one of trace, debug", ""),
         ("addr: 9090", 1, "'addr': '9090' is not an address", ":9090"),
+        ("levels: [{interval: 5m}, {interval: 5m}]", 1, "'levels': level 2 (300 s) is not made less often", "30s, 5m"),
+        ("levels: []", 1, "'levels': there are 0 of them, 1 to 8 can be", "for example"),
+        ("levels: {interval: 30s}", 1, "'levels' is a list", "a dash"),
+        ("levels:\n  - interval: 0", 2, "'interval': '0' must be greater than zero", ""),
+        ("levels:\n  - {}", 2, "'interval' is missing", ""),
+        ("levels:\n  - {interval: 1s, level: 1}", 2, "unknown key 'level'", ""),
+        ("snapshot:\n  interval: 0", 2, "'interval': '0' must be greater than zero", ""),
+        ("snapshot:\n  retention: 24", 2, "'retention': the duration '24' has no unit", "write 24s"),
+        ("snapshot:\n  minimum: 0", 2, "'minimum': '0' must be greater than zero", ""),
+        ("snapshot:\n  interval:", 2, "'interval' has no value", "give it one"),
+        ("snapshot: 24h", 1, "'snapshot' is a mapping", ""),
+        ("retention: 24h", 1, "'retention' is a mapping", ""),
+        ("retention:\n  enabled: perhaps", 2, "'enabled': 'perhaps' is neither true nor false", "write true"),
+        ("retention:\n  keep: 3", 2, "unknown key 'keep'", "known here: enabled"),
+        ("validation:\n  interval: weekly", 2, "'interval': 'weekly' is not a duration", "1h30m"),
+        ("l0-retention: -1s", 1, "'l0-retention': '-1s' is not a duration", "1h30m"),
+        ("l0-retention-check-interval: 0", 1, "'0' must be greater than zero", ""),
+        (FILE + "      retention: 24h", 5, "unknown key 'retention'", "'retention' belongs into 'snapshot'"),
+        (DB + "    levels: []", 3, "unknown key 'levels'", "'levels' belongs to the top level"),
+        (DB + "    l0-retention: 1h", 3, "unknown key 'l0-retention'", "belongs to the top level, beside 'dbs'"),
+        (FILE + "    snapshot:\n      interval: 0", 6, "'interval': '0' must be greater than zero", ""),
+        (FILE + "    snapshot: {keep: 1}", 5, "unknown key 'keep'", "known here: interval, retention, minimum"),
         (DB + "    journal-mode: delete", 3, "'journal-mode': 'delete' is not one of refuse, convert", ""),
         (DB + "    monitor-interval: 0s", 3, "'monitor-interval': '0s' must be greater than zero", ""),
         (DB + "    min-checkpoint-page-count: 0", 3, "'0' must be greater than zero", ""),
@@ -98,7 +121,6 @@ def test_bad_configurations_name_line_key_and_remedy(text: str, line: int, cause
 def refused_everywhere() -> list[tuple[str, str]]:
     """Return every key of Litestream that is not supported, in its place."""
     top = [(f"{key}: x", key) for key in {**REFUSED_GLOBAL, **REFUSED_SETTINGS}]
-    top += [(f"{key}: {{interval: 1s}}", key) for key in ("levels", "snapshot", "validation")]
     logging = [(f"logging:\n  {key}: x", key) for key in REFUSED_LOGGING]
     dbs = [(f"dbs:\n  - path: /a\n    {key}: x", key) for key in REFUSED_DB]
     return [*top, *logging, *dbs, *((FILE + f"      {key}: x", key) for key in REFUSED_REPLICA)]
@@ -115,9 +137,9 @@ def test_options_of_litestream_that_we_lack_are_errors(text: str, key: str) -> N
 
 def test_no_key_is_both_known_and_refused() -> None:
     """Supporting an option means to take it from the list of refusals."""
-    assert not set(REFUSED_GLOBAL) & {*keys_of(GlobalKeys), *keys_of(ReplicaKeys), "dbs", "logging"}
+    assert not set(REFUSED_GLOBAL) & {*keys_of(GlobalKeys), *keys_of(L0Keys), *keys_of(ReplicaKeys), *TOP_SECTIONS}
     assert not set(REFUSED_LOGGING) & set(keys_of(LoggingConfig))
-    assert not set(REFUSED_DB) & {*keys_of(DbKeys), "replica", "replicas"}
+    assert not set(REFUSED_DB) & {*keys_of(DbKeys), "replica", "replicas", "snapshot"}
     assert not set(REFUSED_REPLICA) & set(keys_of(ReplicaKeys))
 
 

@@ -11,8 +11,18 @@ from pathlib import Path
 import pytest
 
 from litestream_py.config import load_config, parse_config
-from litestream_py.config_model import DbKeys, GlobalKeys, LoggingConfig, ReplicaKeys
-from litestream_py.config_sections import keys_of
+from litestream_py.config_model import (
+    DbKeys,
+    GlobalKeys,
+    L0Keys,
+    LevelKeys,
+    LoggingConfig,
+    ReplicaKeys,
+    RetentionKeys,
+    SnapshotKeys,
+    ValidationKeys,
+)
+from litestream_py.config_sections import TOP_SECTIONS, keys_of
 from litestream_py.errors import ExitCode
 from tests.support.tidy import ROOT
 from tools import reference_docs
@@ -45,8 +55,11 @@ def test_the_example_has_every_key_and_none_that_does_not_exist() -> None:
     assert str(config.addr) == "127.0.0.1:9090"
     assert str(config.dbs[1].meta_path) == "/var/lib/lsync/other"
     keys = set(re.findall(r"^[ -]*([a-z0-9-]+):", text, flags=re.MULTILINE))
-    known = {key for model in (DbKeys, GlobalKeys, LoggingConfig, ReplicaKeys) for key in keys_of(model)}
-    assert keys == known | {"dbs", "logging", "replica"}
+    models = (
+        DbKeys, GlobalKeys, L0Keys, LevelKeys, LoggingConfig, ReplicaKeys, RetentionKeys, SnapshotKeys, ValidationKeys,
+    )  # fmt: skip
+    assert keys == {key for model in models for key in keys_of(model)} | {*TOP_SECTIONS, "replica"}
+    assert config.validation_interval_s == 168 * 3600
 
 
 def test_commented_defaults_are_the_defaults() -> None:

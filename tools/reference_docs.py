@@ -15,9 +15,14 @@ from litestream_py.config_model import (
     REFUSED_SETTINGS,
     DbKeys,
     GlobalKeys,
+    L0Keys,
+    LevelKeys,
     LoggingConfig,
     ReplicaKeys,
     ReplicaSettings,
+    RetentionKeys,
+    SnapshotKeys,
+    ValidationKeys,
 )
 from litestream_py.config_sections import keys_of
 from litestream_py.daemon.metrics_table import metrics_table
@@ -52,6 +57,23 @@ example with every key is [etc/lsync.yml](../etc/lsync.yml).
 """
 
 
+SECTION_ROWS: Final = [
+    "| `levels` | 30s, 5m, 1h | [How often files are merged](#levels): a list. |",
+    "| `snapshot` |  | [Snapshots](#snapshot), and the window that can be restored. |",
+    "| `retention` |  | [Whether lsync deletes](#retention) what is no longer needed. |",
+    "| `validation` |  | [Scheduled verification](#validation) of replicas. |",
+    "| `dbs` |  | [The databases](#dbs): a list. |",
+    "| `logging` |  | [How to log](#logging). |",
+]
+DB_ROWS: Final = [
+    "| `snapshot` |  | This database's own [`snapshot`](#snapshot) settings. |",
+    "| `replica` |  | [Where it is replicated to](#dbsreplica); `replicas` with one entry means the same. |",
+]
+LEVELS: Final = """The first entry is level 1, which merges the files of level 0. Without the key: 30s, 5m and 1h.
+
+"""
+
+
 def render_metrics() -> str:
     """Return docs/metrics.md."""
     return GENERATED.format(source="litestream_py/daemon/metrics_table.py") + METRICS + metrics_table()
@@ -62,14 +84,24 @@ def render_configuration() -> str:
     parts = [
         GENERATED.format(source="litestream_py/config_model.py") + CONFIGURATION,
         "## Top level\n\n",
-        _keys(GlobalKeys, ["| `dbs` |  | The databases: a list. |", "| `logging` |  | See below. |"]),
+        _keys(GlobalKeys, [*_rows(L0Keys), *SECTION_ROWS]),
         "\nThe [settings of replicas](#dbsreplica) may stand here too, as defaults for every replica: "
         + ", ".join(f"`{key}`" for key in keys_of(ReplicaSettings))
         + ".\n",
         "\n## `logging`\n\n",
         _keys(LoggingConfig),
+        "\n## `levels[]`\n\n",
+        LEVELS,
+        _keys(LevelKeys),
+        "\n## `snapshot`\n\n",
+        "Also in an entry of `dbs`, where each key comes before the same key at the top level.\n\n",
+        _keys(SnapshotKeys),
+        "\n## `retention`\n\n",
+        _keys(RetentionKeys),
+        "\n## `validation`\n\n",
+        _keys(ValidationKeys),
         "\n## `dbs[]`\n\n",
-        _keys(DbKeys, ["| `replica` |  | Where it is replicated to; `replicas` with one entry means the same. |"]),
+        _keys(DbKeys, DB_ROWS),
         "\n## `dbs[].replica`\n\n",
         "A key here comes before the same key at the top level, and both before what the URL's query says.\n\n",
         _keys(ReplicaKeys),
@@ -84,7 +116,11 @@ def render_configuration() -> str:
 
 
 def _keys(model: type[BaseModel], more: list[str] | None = None) -> str:
-    rows = ["| key | default | meaning |", "|---|---|---|"]
+    return "\n".join(["| key | default | meaning |", "|---|---|---|", *_rows(model), *(more or [])]) + "\n"
+
+
+def _rows(model: type[BaseModel]) -> list[str]:
+    rows = []
     # What a model says itself comes before what it inherits.
     for key, name in sorted(keys_of(model).items(), key=lambda item: item[1] not in model.__annotations__):
         field = model.model_fields[name]
@@ -92,7 +128,7 @@ def _keys(model: type[BaseModel], more: list[str] | None = None) -> str:
         shown = extra["shown"] if isinstance(extra, dict) else ""
         default = "required" if field.is_required() else f"`{shown}`" if shown and "`" not in str(shown) else shown
         rows.append(f"| `{key}` | {default} | {field.description} |")
-    return "\n".join(rows + (more or [])) + "\n"
+    return rows
 
 
 def _refused(where: str, table: dict[str, str]) -> str:
