@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+_PARALLELISM_MAX = 64
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -27,3 +29,14 @@ def config_options(function: Command) -> Command:
 def json_option(function: Command) -> Command:
     """Add `--json` (parameter `as_json: bool`)."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")(function)
+
+
+def parallelism_option(function: Command) -> Command:
+    """Add `--parallelism` (parameter `parallelism: int`)."""
+    return click.option(
+        "--parallelism",
+        type=click.IntRange(1, _PARALLELISM_MAX),
+        default=8,
+        show_default=True,
+        help="How many files, or parts of one, are fetched at a time.",
+    )(function)

@@ -4,33 +4,45 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+import time
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from litestream_py.cli.interrupts import unwinding
-from litestream_py.cli.options import config_options, json_option
+from litestream_py.cli.options import config_options, json_option, parallelism_option
+from litestream_py.cli.progress import ByteBar
 from litestream_py.cli.source import Source, open_source
-from litestream_py.cli.tables import rfc3339, size_text, table
+from litestream_py.cli.spool import refuse_terminal, through_spool
+from litestream_py.cli.tables import amount_text, rfc3339, size_text, table
 from litestream_py.errors import ConfigError, NothingToRestoreError
 from litestream_py.ltx.ids import TXID
 
 if TYPE_CHECKING:
     from litestream_py.core.restore import RestorePlan
-    from litestream_py.engine.restorer import Progress, RestoreResult
+    from litestream_py.engine.moment import Target
+    from litestream_py.engine.restorer import RestoreOptions, RestoreResult
 
 _CHECKS = ("auto", "none", "quick", "full")
-_PARALLELISM_MAX = 64
+_STDOUT = Path("-")
 
 
 @click.command()
 @click.option(
-    "-o", "output", type=click.Path(path_type=Path), metavar="PATH", help="Where to restore to [default: DB]."
+    "-o",
+    "output",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Where to restore to [default: DB]; - is standard output.",
 )
 @click.option("--txid", metavar="TXID", help="Restore this transaction (16 hex digits) instead of the newest.")
+@click.option(
+    "--timestamp",
+    metavar="TIME",
+    help='Restore the last state before this time: "2026-08-03T14:05:00Z", "10 minutes ago".',
+)
 @click.option("--force", is_flag=True, help="Replace an existing database, its -wal, -shm and -journal included.")
 @click.option("--if-db-not-exists", is_flag=True, help="Do nothing, successfully, if the target exists.")
 @click.option(
@@ -39,13 +51,7 @@ _PARALLELISM_MAX = 64
     help="Do nothing, successfully, if the replica is reachable and holds no backup.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be restored from which files, and write nothing.")
-@click.option(
-    "--parallelism",
-    type=click.IntRange(1, _PARALLELISM_MAX),
-    default=8,
-    show_default=True,
-    help="How many files, or parts of one, are fetched at a time.",
-)
+@parallelism_option
 @click.option(
     "--integrity-check",
     type=click.Choice(_CHECKS),
@@ -61,6 +67,7 @@ def command(
     source: str,
     output: Path | None,
     txid: str | None,
+    timestamp: str | None,
     force: bool,
     if_db_not_exists: bool,
     if_replica_exists: bool,
@@ -71,19 +78,32 @@ def command(
     config: Path | None,
     no_expand_env: bool,
 ) -> None:
-    """Restore the database DB of the configuration, or the one replicated to URL (with -o).
+    r"""Restore the database DB of the configuration, or the one replicated to URL (with -o).
+
+    \b
+    lsync restore -o app.db s3://bucket/app
+    lsync restore -o app.db --timestamp "10 minutes ago" s3://bucket/app
+    lsync restore -o - s3://bucket/app | gzip > app.db.gz
 
     The target is written under a temporary name, proven, and only then given its own: it is as it was, or complete. An
-    existing database is refused without --force.
+    existing database is refused without --force. With -o - the proven database goes to standard output by way of a
+    temporary file below $TMPDIR, and what there is to tell to standard error.
+
+    `lsync history` shows which times can be restored, and how finely.
     """
     from litestream_py.engine.restorer import Integrity, RestoreOptions
     from litestream_py.local.malloc import keep_heap_small
 
     keep_heap_small()
-    target = _parse_txid(txid)
+    target = _parse_target(txid, timestamp)
+    to_stdout = output == _STDOUT
+    if to_stdout and (force or if_db_not_exists):
+        raise ConfigError("read", "command line", "--force and --if-db-not-exists go with a file, not with -o -")
+    if to_stdout and not dry_run:
+        refuse_terminal()
     found = open_source(source, config=config, no_expand_env=no_expand_env)
     with closing(found.client):
-        path = _target_path(found, output)
+        path = _STDOUT if to_stdout else _target_path(found, output)
         if if_db_not_exists and _db_exists(path):
             _skip(path, "the database exists", as_json=as_json)
             return
@@ -97,6 +117,17 @@ def command(
             if not if_replica_exists:
                 raise
             _skip(path, "the replica holds no backup", as_json=as_json)
+
+
+def _parse_target(txid: str | None, timestamp: str | None) -> Target:
+    if timestamp is None:
+        return _parse_txid(txid)
+    if txid is not None:
+        raise ConfigError("read", "command line", "--txid and --timestamp say two things", hint="give one of them")
+    from litestream_py.core.when import parse_when
+    from litestream_py.engine.moment import Moment
+
+    return Moment(parse_when(timestamp, time.time_ns() // 1_000_000))
 
 
 def _parse_txid(text: str | None) -> TXID | None:
@@ -120,21 +151,23 @@ def _db_exists(path: Path) -> bool:
 
 
 def _skip(path: Path, reason: str, *, as_json: bool) -> None:
-    click.echo(json.dumps({"db_path": str(path), "skipped": reason}) if as_json else f"nothing restored: {reason}")
+    text = json.dumps({"db_path": str(path), "skipped": reason}) if as_json else f"nothing restored: {reason}"
+    click.echo(text, err=path == _STDOUT)
 
 
-def _show_plan(found: Source, target: TXID | None, path: Path, source: str, *, as_json: bool) -> None:
+def _show_plan(found: Source, target: Target, path: Path, source: str, *, as_json: bool) -> None:
     from litestream_py.core.restore import plan_restore
-    from litestream_py.engine.fetch import list_replica
+    from litestream_py.engine.moment import resolve
 
     url = found.client.url
-    plan = plan_restore(list_replica(found.client), target, source=url)
+    resolved = resolve(found.client, target)
+    plan = plan_restore(resolved.listing, resolved.txid, damaged=resolved.damaged, source=url)
     if as_json:
         shown = _plan_json(plan)
         named = {"source": source if found.db_path else url, "target_path": str(path), "replica": url}
         click.echo(json.dumps(named | shown, indent=2))
         return
-    click.echo(f"would restore {path} at TXID {plan.max_txid} from {url}: {_amount(len(plan.files), plan.bytes)}")
+    click.echo(f"would restore {path} at TXID {plan.max_txid} from {url}: {amount_text(len(plan.files), plan.bytes)}")
     rows = [(f.name.level, f.name.min_txid, f.name.max_txid, f.size, rfc3339(f.created_ms)) for f in plan.files]
     click.echo(table(("level", "min_txid", "max_txid", "size", "created"), rows))
     for info in plan.avoided:
@@ -160,29 +193,39 @@ def _plan_json(plan: RestorePlan) -> dict[str, Any]:
     }
 
 
-def _restore(found: Source, target: TXID | None, path: Path, options: Any, *, as_json: bool) -> None:
-    from litestream_py.engine.restorer import restore_txid
+def _restore(found: Source, target: Target, path: Path, options: RestoreOptions, *, as_json: bool) -> None:
+    from litestream_py.engine.restorer import Progress, restore_txid
 
-    with unwinding(), _Bar() as bar:
-        result = restore_txid(found.client, path, target, options, progress=bar.progress)
+    to_stdout = path == _STDOUT
+    with unwinding(), ByteBar("restore") as bar:
+        progress = Progress(lambda plan: bar.start(plan.bytes), bar.advance) if bar.shown else None
+
+        def restore_to(place: Path) -> RestoreResult:
+            return restore_txid(found.client, place, target, options, progress=progress)
+
+        result = through_spool(restore_to) if to_stdout else restore_to(path)
     for info in result.avoided:
         click.echo(f"lsync: warning: {info.name} is damaged; other files of the replica stood in for it", err=True)
+    shown = "-" if to_stdout else str(result.path)
     if as_json:
-        click.echo(json.dumps(_result_json(found.client.url, result)))
+        click.echo(json.dumps(_result_json(found.client.url, result, shown)), err=to_stdout)
         return
     seconds = max(result.duration_s, 1e-3)
+    state = f", the state of {rfc3339(result.timestamp_ms)}" if target is not None else ""
     click.echo(
-        f"restored {result.path} at TXID {result.txid}: {size_text(result.size_bytes)} from "
-        f"{_amount(result.files, result.fetched_bytes)} in {seconds:.1f} s"
+        f"restored {'standard output' if to_stdout else shown} at TXID {result.txid}{state}: "
+        f"{size_text(result.size_bytes)} from {amount_text(result.files, result.fetched_bytes)} in {seconds:.1f} s",
+        err=to_stdout,
     )
-    click.echo(f"checksum: {_proof(result)}; integrity check: {result.integrity}")
+    click.echo(f"checksum: {_proof(result)}; integrity check: {result.integrity}", err=to_stdout)
 
 
-def _result_json(url: str, result: RestoreResult) -> dict[str, Any]:
+def _result_json(url: str, result: RestoreResult, shown: str) -> dict[str, Any]:
     return {
-        "db_path": str(result.path),
+        "db_path": shown,
         "replica": url,
         "txid": str(result.txid),
+        "timestamp": rfc3339(result.timestamp_ms),
         "duration_ms": round(result.duration_s * 1000),
         "integrity_check": str(result.integrity),
         "checksum": _proof(result),
@@ -195,35 +238,3 @@ def _result_json(url: str, result: RestoreResult) -> dict[str, Any]:
 
 def _proof(result: RestoreResult) -> str:
     return "not carried by this chain" if result.checksum is None else f"verified ({result.checksum:016x})"
-
-
-def _amount(files: int, size: int) -> str:
-    return f"{files} file{'' if files == 1 else 's'}, {size_text(size)}"
-
-
-class _Bar:
-    """A progress bar on standard error, where that is a terminal; otherwise nothing."""
-
-    def __init__(self) -> None:
-        self.progress: Progress | None = None
-        self._bar: Any = None
-
-    def __enter__(self) -> Self:
-        if sys.stderr.isatty():
-            from litestream_py.engine.restorer import Progress
-
-            self.progress = Progress(self._start, self._advance)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def _start(self, plan: RestorePlan) -> None:
-        from tqdm import tqdm
-
-        self.__exit__()
-        self._bar = tqdm(total=plan.bytes, unit="B", unit_scale=True, unit_divisor=1024, desc="restore", leave=False)
-
-    def _advance(self, size: int) -> None:
-        self._bar.update(size)

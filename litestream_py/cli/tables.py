@@ -29,3 +29,8 @@ def size_text(size: float) -> str:
             break
         size /= 1024
     return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def amount_text(files: int, size: int) -> str:
+    """Return a number of files and their bytes: "1 file, 996 B"."""
+    return f"{files} file{'' if files == 1 else 's'}, {size_text(size)}"

@@ -51,6 +51,7 @@ class Assembly:
     def __init__(self, sink: Sink, *, source: str, chain_bytes: int) -> None:
         self.page_size = 0
         self.commit = 0
+        self.timestamp_ms = 0
         self.checksum: int | None = None
         """The database checksum that the newest file carries, if any; proven once `finish` has returned."""
         self._sink = sink
@@ -118,6 +119,7 @@ class Assembly:
             raise DamagedFileError(info.name, self._source, f"{cause} [commit-beyond-chain]")
         self.page_size = header.page_size
         self.commit = header.commit
+        self.timestamp_ms = header.timestamp_ms
         self.checksum = header.lsyn.after if header.lsyn is not None else None
         self._lock_pgno = lock_pgno(header.page_size)
         self._written = bytearray(header.commit + 1)

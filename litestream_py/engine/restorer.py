@@ -17,15 +17,14 @@ from typing import Final
 from litestream_py.core.ports import FileInfo, ReplicaClient
 from litestream_py.core.restore import DamagedFileError, RestorePlan, plan_restore
 from litestream_py.engine.assembly import Assembly
-from litestream_py.engine.fetch import PARALLELISM_DEFAULT, Fetcher, list_replica
+from litestream_py.engine.fetch import PARALLELISM_DEFAULT, Fetcher
+from litestream_py.engine.moment import RELIST_MAX, Target, resolve
 from litestream_py.engine.pool import Pool
 from litestream_py.errors import CorruptError, NotFoundError
 from litestream_py.local.database import integrity_check
 from litestream_py.local.restore_target import RestoreTarget, check_target
 from litestream_py.ltx.ids import TXID, FileName
 
-RELIST_MAX: Final = 3
-"""How often files may vanish under a restore (retention, compaction) before it gives up."""
 _FINDINGS_SHOWN: Final = 3
 
 
@@ -54,12 +53,14 @@ class RestoreOptions:
 class RestoreResult:
     """What was restored.
 
+    timestamp_ms: of the newest change in it, by the newest file's header.
     checksum: the database checksum that the chain carried and the restored pages matched; None if it carried none.
     integrity: the check that ran. avoided: damaged files that others stood in for.
     """
 
     path: Path
     txid: TXID
+    timestamp_ms: int
     size_bytes: int
     page_size: int
     checksum: int | None
@@ -85,7 +86,7 @@ class Progress:
 def restore_txid(
     client: ReplicaClient,
     path: Path,
-    target: TXID | None,
+    target: Target,
     options: RestoreOptions | None = None,
     *,
     progress: Progress | None = None,
@@ -95,15 +96,15 @@ def restore_txid(
     A file that turns out to be damaged is left out and another plan made; where there is none, its error is raised.
     Files that vanish meanwhile (another process compacts the replica) are a reason to list again, RELIST_MAX times.
 
-    Raises: what `plan_restore` and `restore` raise, and what the client raises.
+    Raises: what `resolve`, `plan_restore` and `restore` raise, and what the client raises.
     """
     options = options or RestoreOptions()
     check_target(path, force=options.force)
-    listing = list_replica(client)
-    damaged: dict[FileName, DamagedFileError] = {}
+    found = resolve(client, target)
+    damaged = dict(found.damaged)
     relisted = 0
     while True:
-        plan = _plan(client, listing, target, damaged)
+        plan = _plan(client, found.listing, found.txid, damaged)
         try:
             return restore(client, plan, path, options, progress=progress)
         except DamagedFileError as error:
@@ -112,7 +113,8 @@ def restore_txid(
             relisted += 1
             if relisted > RELIST_MAX:
                 raise
-            listing = list_replica(client)
+            found = resolve(client, target)
+            damaged |= found.damaged
 
 
 def _plan(
@@ -166,6 +168,7 @@ def restore(
     return RestoreResult(
         path=restored,
         txid=plan.max_txid,
+        timestamp_ms=image.timestamp_ms,
         size_bytes=size,
         page_size=image.page_size,
         checksum=image.checksum,

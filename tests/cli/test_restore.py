@@ -68,6 +68,7 @@ def test_json_tells_the_result(url: str, tmp_path: Path, capsys: pytest.CaptureF
         "db_path": f"{tmp_path}/out.db",
         "replica": url,
         "txid": "0000000000000007",
+        "timestamp": "1970-01-01T00:00:07.000Z",
         "integrity_check": "none",
         "checksum": f"verified ({sample().checksum(7):016x})",
         "size": 5120,

@@ -54,11 +54,17 @@ class History:
         """Return the database checksum at a TXID."""
         return reduce(xor, (page_checksum(*item) for item in self.states[txid].items()), 0) | CHECKSUM_FLAG
 
-    def file(self, level: int, low: int, high: int, *, lsyn: bool = True, drop: int = 0) -> tuple[FileName, bytes]:
-        """Return the LTX file of TXIDs `low` to `high`; `drop`: a page to leave out, as a broken writer would."""
+    def file(
+        self, level: int, low: int, high: int, *, lsyn: bool = True, drop: int = 0, at_ms: int | None = None
+    ) -> tuple[FileName, bytes]:
+        """Return the LTX file of TXIDs `low` to `high`.
+
+        drop: a page to leave out, as a broken writer would. at_ms: its timestamp, by default a second for each TXID.
+        """
         state = self.states[high]
         pgnos = set(state) if low == 1 else {p for n in range(low, high + 1) for p in self.touched[n]} & set(state)
-        header = Header(self.page_size, self.commits[high], TXID(low), TXID(high), 1_000 * high, wal_offset=32)
+        stamp_ms = 1_000 * high if at_ms is None else at_ms
+        header = Header(self.page_size, self.commits[high], TXID(low), TXID(high), stamp_ms, wal_offset=32)
         if lsyn:
             header = header.with_lsyn(0 if low == 1 else self.checksum(low - 1), self.checksum(high))
         body = b"".join(encode(header, [(pgno, state[pgno]) for pgno in sorted(pgnos - {drop})]))

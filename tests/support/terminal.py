@@ -1,4 +1,4 @@
-"""Running a program with a terminal as its standard error."""
+"""Running a program with a terminal as its standard error, or its standard output."""
 
 from __future__ import annotations
 
@@ -25,3 +25,19 @@ def run_on_terminal(command: Sequence[str]) -> tuple[int, bytes, bytes]:
         out = program.stdout.read()
     os.close(ours)
     return program.returncode, out, told
+
+
+def run_with_terminal_output(command: Sequence[str]) -> tuple[int, bytes, bytes]:
+    """Return exit code, what was written to standard output (a terminal), and standard error (a pipe)."""
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, timeout=60, check=False)
+        os.set_blocking(ours, False)
+        try:
+            shown = os.read(ours, 1 << 16)
+        except BlockingIOError:
+            shown = b""
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    return done.returncode, shown, done.stderr
