@@ -27,6 +27,7 @@ from tests.support.listings import file, files, name, short, shorts
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 NOW_MS = 400 * DAY_MS
+SNAPSHOT_SIZE = 9000
 DEFAULT = RetentionPolicy()
 
 
@@ -278,7 +279,8 @@ def grown(seed: int, policy: RetentionPolicy) -> tuple[list[FileInfo], int]:
     for _ in range(dice.randint(3, 60)):
         now_ms += round(dice.choice([MINUTE_MS, 20 * MINUTE_MS, 5 * HOUR_MS]) * dice.uniform(0.1, 2))
         span = dice.choice([1, 1, 1, 1, 6])
-        listing.append(FileInfo(FileName(0, TXID(txid + 1), TXID(txid + span)), dice.randint(200, 5000), now_ms))
+        size = dice.randint(200, 5000) if txid else SNAPSHOT_SIZE
+        listing.append(FileInfo(FileName(0, TXID(txid + 1), TXID(txid + span)), size, now_ms))
         txid += span
         for level in (1, 2, 3):
             plan = plan_compaction(listing, level, files_max=20) if dice.random() < 1 / level / 2 else None
@@ -287,7 +289,7 @@ def grown(seed: int, policy: RetentionPolicy) -> tuple[list[FileInfo], int]:
                     listing.append(FileInfo(plan.base_copy, plan.needs_base.size, now_ms))
                 listing.append(FileInfo(plan.output, plan.bytes, dice.choice([now_ms, plan.inputs[-1].created_ms])))
         if dice.random() < 0.25 and not any(i.name == FileName(9, TXID(1), TXID(txid)) for i in listing):
-            listing.append(FileInfo(FileName(9, TXID(1), TXID(txid)), 9000, now_ms))
+            listing.append(FileInfo(FileName(9, TXID(1), TXID(txid)), SNAPSHOT_SIZE, now_ms))
         if dice.random() < 0.1:
             gone = set(plan_retention(listing, policy, now_ms).deletes)
             listing = [info for info in listing if info not in gone]

@@ -16,7 +16,7 @@ from litestream_py.core.levels import LEVELS_DEFAULT, SNAPSHOT_INTERVAL_S, ladde
 from litestream_py.core.restore import restorable_txids
 from litestream_py.core.retention import RetentionPolicy
 from litestream_py.core.window import choose_txid, restore_window
-from litestream_py.ltx.ids import TXID
+from litestream_py.ltx.ids import TXID, FileName
 from tests.support.simulated import SimulatedReplica, budget
 
 START_MS = 20_000 * 86_400_000 + 12_345
@@ -70,6 +70,7 @@ def check(replica: SimulatedReplica) -> None:
     l0_ms = now_ms - (policy.l0_s or 0) * 1000
     promised.update(TXID(txid) for txid in range(replica.last_before(l0_ms) + 1, replica.newest + 1))
     assert promised <= set(points)
+    assert FileName(0, replica.newest, replica.newest) in replica.files
     names, size = budget(replica)
     assert len(replica.files) <= names
     assert sum(info.size for info in replica.listing) <= size
@@ -113,6 +114,7 @@ def live(replica: SimulatedReplica, commits: Iterator[int], span_ms: int) -> tup
         if replica.commits[-1][0] < hour_ms - HOUR_MS - settle_ms:
             idle += 1
             assert (replica.plans, replica.requests.total()) == before
+            assert replica.is_settled()
             continue
         check(replica)
         if hours % 7 == 0:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from litestream_py.core.compact import compaction_due_ms, plan_compaction, snapshot_due_ms
-from litestream_py.core.levels import LevelConfig
+from litestream_py.core.levels import LevelConfig, next_tick_ms
 from litestream_py.core.ports import FileInfo
 from litestream_py.core.retention import RetentionPolicy, plan_retention
 from litestream_py.ltx.ids import SNAPSHOT_LEVEL, TXID, FileName
@@ -91,6 +91,12 @@ class SimulatedReplica:
         self._retire_ms = plan.next_ms
         self._changed = False
 
+    def is_settled(self) -> bool:
+        """Return whether a daemon that starts now finds nothing to do, and where to continue."""
+        return FileName(0, self.newest, self.newest) in self.files and not any(
+            self._ask_due(level) for level in (SNAPSHOT_LEVEL, *(item.number for item in self.levels))
+        )
+
     def last_before(self, at_ms: float) -> int:
         """Return the TXID of the last commit before a time, 0 if there is none."""
         return bisect_left(self.commits, at_ms, key=lambda commit: commit[0])
@@ -145,7 +151,8 @@ def budget(replica: SimulatedReplica) -> tuple[float, float]:
 
     recent, snapshots = since(span_s), 1 + span_s / step_s + policy.snapshots_min
     count = snapshots + len(since(l0_s)) + 1 + len(replica.levels)
-    count += sum(min(len(recent), 1 + span_s / item.interval_s) + snapshots for item in replica.levels)
+    for item in replica.levels:
+        count += snapshots + len({next_tick_ms(item.interval_s, at_ms) for at_ms, _ in recent})
     newest = replica.commits[-1][1] * (1 + len(replica.levels))
     changed = sum(size for _, size in recent) * len(replica.levels) + sum(size for _, size in since(l0_s))
     return count, snapshots * replica.database_size + changed + newest
