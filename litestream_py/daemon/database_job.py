@@ -16,6 +16,7 @@ from litestream_py.engine.chain import load_chain
 from litestream_py.engine.checkpointer import Outcome, checkpoint
 from litestream_py.engine.fetch import list_replica
 from litestream_py.engine.sick import heal
+from litestream_py.engine.snapshotter import close_snapshot, open_snapshot
 from litestream_py.engine.walread import SickWal
 from litestream_py.errors import (
     CorruptError,
@@ -126,6 +127,7 @@ class DatabaseJob:
         reason = self._r.take_rebase()
         if reason is not None and self.phase is Phase.TAILING:
             self._r.publisher.rebased(reason)
+            self._close_snapshot()
             self._r.tailer.drop()
             self.phase = Phase.JOINING
             self._asks_replica = True
@@ -136,7 +138,25 @@ class DatabaseJob:
             self.phase = Phase.JOINING
         if self.phase is Phase.JOINING and not self._join(rebase=False):
             return 0.0
+        self._serve_snapshot()
         return self._tail()
+
+    # --- snapshots ---
+
+    def _serve_snapshot(self) -> None:
+        """Open the snapshot that the maintenance job asks for, and close the one that it has read."""
+        if self._r.snapshot_read:
+            self._close_snapshot()
+        if self._r.snapshot_wanted and self._r.open_snapshot is None:
+            self._r.open_snapshot = open_snapshot(self._r.tailer, now_ms=now_ms())
+            self._r.wake_maintenance()
+
+    def _close_snapshot(self) -> None:
+        """End a snapshot, read or not: whoever still reads it gets an error, and asks again later."""
+        opened, self._r.open_snapshot = self._r.open_snapshot, None
+        if opened is not None:
+            close_snapshot(opened)
+        self._r.snapshot_wanted = self._r.snapshot_read = False
 
     # --- join ---
 
@@ -316,6 +336,7 @@ class DatabaseJob:
 
     def close(self) -> None:
         """Let go of the database; idempotent."""
+        self._close_snapshot()
         self._r.tailer.close()
         self.phase = Phase.ENDED
 

@@ -179,6 +179,25 @@ class ReplicaMetrics:
         if kind == "snapshot":
             self._series.counter("lsync_snapshot_total", *self._labels).inc()
 
+    def compacted(self, *, level: int, size: int) -> None:
+        """Tell of a file of `size` bytes merged into a level."""
+        self._series.counter("lsync_compaction_total", *self._labels, str(level)).inc()
+        self._series.counter("lsync_compaction_bytes_total", *self._labels, str(level)).inc(size)
+
+    def snapshotted(self, size: int) -> None:
+        """Tell of a snapshot of `size` bytes at level 9."""
+        self._series.counter("lsync_uploads_total", *self._labels, "snapshot", "ok").inc()
+        self._series.counter("lsync_upload_bytes_total", *self._labels, "snapshot").inc(size)
+        self._series.counter("lsync_snapshot_total", *self._labels).inc()
+
+    def deleted(self, files: int) -> None:
+        """Tell of files that retention deleted."""
+        self._series.counter("lsync_retention_deleted_files_total", *self._labels).inc(files)
+
+    def maintenance_failed(self, error: ErrorKind) -> None:
+        """Tell that a compaction, a snapshot or retention failed."""
+        self._series.counter("lsync_maintenance_errors_total", *self._labels, str(error)).inc()
+
     def upload_failed(self, kind: UploadKind, error: ErrorKind) -> None:
         """Tell of an upload that failed."""
         self._series.counter("lsync_uploads_total", *self._labels, kind, str(error)).inc()

@@ -30,7 +30,7 @@ TABLE: Final = (
     Metric("lsync_local_txid", "gauge", _DB, "Newest TXID captured in a local L0 file."),
     Metric("lsync_waiting_for_database", "gauge", _DB, "1 while the database file is missing or empty, else 0."),
     Metric("lsync_disk_full", "gauge", _DB, "1 while the local disk has no room for new L0 files, else 0."),
-    Metric("lsync_sync_total", "counter", ("db", "outcome"), "Syncs, by outcome: changed, unchanged, failed."),
+    Metric("lsync_sync_total", "counter", ("db", "outcome"), "Syncs that had work to do, by outcome: changed, failed."),
     Metric("lsync_sync_errors_total", "counter", ("db", "kind"), "Failed syncs, by kind of error."),
     Metric("lsync_sync_seconds", "histogram", _DB, "Time of a sync that found changes, reading to durable L0 file."),
     Metric("lsync_sync_wal_bytes_total", "counter", _DB, "Bytes of WAL copied."),
@@ -63,6 +63,15 @@ TABLE: Final = (
     ),
     Metric("lsync_upload_bytes_total", "counter", ("db", "replica", "kind"), "Bytes of confirmed uploads."),
     Metric("lsync_upload_seconds", "histogram", _REPLICA, "Time of a confirmed upload."),
+    Metric("lsync_compaction_total", "counter", ("db", "replica", "level"), "Files merged into a level."),
+    Metric("lsync_compaction_bytes_total", "counter", ("db", "replica", "level"), "Bytes of files merged so."),
+    Metric("lsync_retention_deleted_files_total", "counter", _REPLICA, "Files that retention deleted."),
+    Metric(
+        "lsync_maintenance_errors_total",
+        "counter",
+        ("db", "replica", "kind"),
+        "Failed compactions, snapshots and deletions, by kind of error (auth: the store denies them).",
+    ),
     Metric("lsync_snapshot_total", "counter", _REPLICA, "Snapshots of the whole database uploaded."),
 )
 """All metrics, in the order of the documentation."""

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final
 from litestream_py.core.sqlite_version import SAVEPOINT_BUG_FIXED_IN, WAL_RESET_BUG_FIXED_IN
 from litestream_py.core.state import CheckpointResult, SyncResult, SyncState
 from litestream_py.engine.checkpointer import CheckpointOutcome
+from litestream_py.engine.compactor import Compacted
 from litestream_py.engine.events import Event, SickWalNotice, WalResetBugNotice
 from litestream_py.engine.uploader import Connected, Uploaded, UploadEvent
 from litestream_py.errors import DiskFullError, ErrorKind, LsyncError, SourceRejectedError
 from litestream_py.logs import get_logger
-from litestream_py.ltx.ids import TXID
+from litestream_py.ltx.ids import TXID, FileName
 
 if TYPE_CHECKING:
     from litestream_py.daemon.metrics import Metrics, UploadKind
@@ -145,6 +146,26 @@ class Publisher:
         else:
             self._log.info("replica connected", txid=str(event.confirmed), pending=len(event.pending))
 
+    def compacted(self, done: Compacted, *, inputs: int) -> None:
+        """Tell of a compaction."""
+        self._replica.compacted(level=done.name.level, size=done.size)
+        told = {"file": str(done.name), "inputs": inputs, "bytes": done.size, "fetched_bytes": done.fetched_bytes}
+        self._log.debug("compacted", **told)
+
+    def snapshotted(self, name: FileName, size: int) -> None:
+        """Tell of a snapshot at level 9."""
+        self._replica.snapshotted(size)
+        self._log.info("snapshot", file=str(name), bytes=size)
+
+    def snapshot_given_up(self, error: LsyncError) -> None:
+        """Tell that a snapshot was given up; it is tried again later."""
+        self._log.warning("snapshot given up", **_told(error))
+
+    def retained(self, files: int, size: int) -> None:
+        """Tell what retention deleted."""
+        self._replica.deleted(files)
+        self._log.debug("deleted by retention", files=files, bytes=size)
+
     def _tell_replica(self) -> None:
         with self._lock:
             unreplicated = sum(size for size, _ in self._waiting.values())
@@ -156,6 +177,8 @@ class Publisher:
         """Tell of a failure that is tried again."""
         if operation == "upload":
             self._replica.upload_failed("l0", error.kind)
+        elif operation == "maintain":
+            self._replica.maintenance_failed(error.kind)
         elif operation in {"sync", "heal"}:
             if error.operation == "checkpoint":
                 self._metrics.checkpoint_failed(kind=error.kind)

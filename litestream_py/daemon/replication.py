@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 
 from litestream_py.config_model import DbConfig
 from litestream_py.core.checkpoint import CheckpointLimits
-from litestream_py.core.ports import ReplicaClient
+from litestream_py.core.ports import FileInfo, ReplicaClient
 from litestream_py.core.state import SyncResult
 from litestream_py.daemon.publisher import Publisher
 from litestream_py.engine.events import Event, TailLimits
+from litestream_py.engine.inventory import Inventory
 from litestream_py.engine.owner import Owner
+from litestream_py.engine.snapshotter import OpenSnapshot
 from litestream_py.engine.tailer import Tailer
-from litestream_py.engine.uploader import Uploader
+from litestream_py.engine.uploader import Connected, Uploader, UploadEvent
 from litestream_py.errors import LsyncError
 from litestream_py.local.machine import host_name, writer_id
 from litestream_py.local.meta import MetaDir, default_meta_path
@@ -32,18 +34,26 @@ class Replication:
 
     rebase: why the local chain must be derived from the replica's again; set by the upload job, cleared by the database
     job. ended: the error for which this database is given up; the daemon goes on with the others. wake_upload: has the
-    upload job look for work.
+    upload job look for work; wake_maintenance, maintenance_sleeps: the same for the job that maintains the replica,
+    which needs waking only while it has no timer. snapshot_wanted: set by that job, for the database job to open
+    `open_snapshot`; snapshot_read: set when it is read, for the database job to close it.
     """
 
     config: DbConfig
     client: ReplicaClient
     publisher: Publisher
-    uploader: Uploader
+    uploader: Uploader = field(init=False)
     tailer: Tailer = field(init=False)
+    inventory: Inventory = field(init=False)
     rebase: str | None = None
     ended: LsyncError | None = None
     on_end: Callable[[], None] = lambda: None
     wake_upload: Callable[[], None] = lambda: None
+    wake_maintenance: Callable[[], None] = lambda: None
+    maintenance_sleeps: bool = True
+    snapshot_wanted: bool = False
+    open_snapshot: OpenSnapshot | None = None
+    snapshot_read: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)  # protects rebase and ended
 
     @classmethod
@@ -57,8 +67,9 @@ class Replication:
             busy_timeout_s=config.busy_timeout_s,
         )
         owner = Owner(client, writer_id=writer_id(config.path), host=host_name())
-        uploader = Uploader(client, meta, owner, publisher.uploaded)
-        replication = cls(config, client, publisher, uploader)
+        replication = cls(config, client, publisher)
+        replication.inventory = Inventory(client)
+        replication.uploader = Uploader(client, meta, owner, replication.uploaded)
         replication.tailer = Tailer(config.path, meta, limits, replication.tailed)
         return replication
 
@@ -68,6 +79,16 @@ class Replication:
             self.uploader.captured(event.txid, event.ltx_bytes)
             self.wake_upload()
         self.publisher.tailed(event)
+
+    def uploaded(self, event: UploadEvent) -> None:
+        """Pass an event of the uploader on: the inventory grows, and there may be something to maintain."""
+        if isinstance(event, Connected):
+            self.inventory.forget()
+        else:
+            self.inventory.add(FileInfo(event.name, event.size, event.timestamp_ms), now_ms())
+        self.publisher.uploaded(event)
+        if self.maintenance_sleeps:
+            self.wake_maintenance()
 
     @property
     def checkpoint_limits(self) -> CheckpointLimits:

@@ -15,6 +15,7 @@ from typing import Final
 from litestream_py.config_model import Config
 from litestream_py.core.ports import ReplicaClient
 from litestream_py.daemon.database_job import DatabaseJob, Phase
+from litestream_py.daemon.maintenance_job import MaintenanceJob
 from litestream_py.daemon.publisher import Publisher
 from litestream_py.daemon.replication import Replication, now_ms
 from litestream_py.daemon.scheduler import Scheduler
@@ -28,6 +29,8 @@ from litestream_py.logs import get_logger
 _SYNC_THREADS_MAX: Final = 4
 _UPLOAD_THREADS_MAX: Final = 64
 _FINISH_THREADS_MAX: Final = 64
+_MAINTENANCE_THREADS: Final = 2
+"""Heavy work at a time, over all databases."""
 _GRACE_S: Final = 5.0
 """What the end may take beyond the shutdown time-out, before what still runs is left behind."""
 _FILES_PER_DATABASE: Final = 24
@@ -59,6 +62,8 @@ class Service:
         _allow_descriptors(count)
         self._sync_pool = ThreadPoolExecutor(min(_SYNC_THREADS_MAX, count), "sync")
         self._upload_pool = ThreadPoolExecutor(min(_UPLOAD_THREADS_MAX, 2 * count), "upload")
+        self._maintenance_pool = ThreadPoolExecutor(min(_MAINTENANCE_THREADS, count), "maintenance")
+        self._maintenance: dict[Replication, MaintenanceJob] = {}
         self._wait_for_file = wait_for_file
         self._pairs: list[Pair] = []
         self._signals = 0
@@ -70,9 +75,12 @@ class Service:
     def _add(self, replication: Replication) -> None:
         database = DatabaseJob(replication, self._watch, wait_for_file=self._wait_for_file)
         upload = UploadJob(replication, lambda: self._scheduler.wake(database))
+        maintenance = MaintenanceJob(replication, lambda: self._scheduler.wake(database))
         replication.on_end = self._one_ended
         replication.wake_upload = lambda: self._scheduler.wake(upload)
+        replication.wake_maintenance = lambda: self._scheduler.wake(maintenance)
         self._pairs.append((replication, database, upload))
+        self._maintenance[replication] = maintenance
 
     # --- run ---
 
@@ -85,7 +93,9 @@ class Service:
         try:
             for _, database, upload in self._pairs:
                 self._scheduler.add(database, self._sync_pool, self._upload_pool)
-                self._scheduler.add(upload, self._upload_pool, self._upload_pool)
+                self._scheduler.add(upload, self._upload_pool)
+            for maintenance in self._maintenance.values():
+                self._scheduler.add(maintenance, self._maintenance_pool)
             self._log.info("started", databases=len(self._pairs), pid=os.getpid())
             self._scheduler.run()
             return self._finish()
@@ -119,6 +129,8 @@ class Service:
         A step under way, or a request that nobody answers, may take longer: it holds up its own database only, and the
         process leaves it behind, as a second signal does. Everything captured is durable in the local log.
         """
+        for maintenance in self._maintenance.values():
+            maintenance.stop()
         deadline_s = time.monotonic() + self._config.shutdown_sync_timeout_s
         pool = ThreadPoolExecutor(min(_FINISH_THREADS_MAX, len(self._pairs)), "finish")
         futures = [pool.submit(self._finish_one, pair, deadline_s) for pair in self._pairs]
@@ -141,13 +153,15 @@ class Service:
             os._exit(code)  # threads that wait for an answer nobody gives would keep the process
         self._sync_pool.shutdown()
         self._upload_pool.shutdown()
+        self._maintenance_pool.shutdown()
         self._watch.close()
         self._scheduler.close()
         return code
 
     def _finish_one(self, pair: Pair, deadline_s: float) -> None:
         replication, database, upload = pair
-        steps_ended = all(self._scheduler.wait_for_end_of_step(job, deadline_s) for job in (database, upload))
+        jobs = (self._maintenance[replication], database, upload)
+        steps_ended = all(self._scheduler.wait_for_end_of_step(job, deadline_s) for job in jobs)
         if not steps_ended:
             return  # nobody else may use a tailer or an uploader while its job does
         error = self._finish_pair(pair, deadline_s)

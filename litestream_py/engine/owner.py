@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Final
 
 from litestream_py.core.ownership import TAKEOVER_AFTER_S, Claim, Mine, OwnerRecord, Taken, decide_owner
@@ -20,6 +21,7 @@ class Owner:
         self._writer_id = writer_id
         self._host = host
         self._epoch: int | None = None
+        self._lock = threading.Lock()  # one question at a time
 
     def ensure(self, *, last_upload_ms: int, now_ms: int) -> bool:
         """Make sure that we own the replica, before an upload; False if our claim is gone: the replica was emptied.
@@ -28,6 +30,10 @@ class Owner:
         have no claim yet, and again after a silence of half the take-over time. Raises OwnedElsewhereError (exit 8),
         LsyncError.
         """
+        with self._lock:
+            return self._ensure(last_upload_ms, now_ms)
+
+    def _ensure(self, last_upload_ms: int, now_ms: int) -> bool:
         silence_s = (now_ms - last_upload_ms) / 1000
         if self._epoch is not None and silence_s < TAKEOVER_AFTER_S / 2:
             return True

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from litestream_py.core.join import JoinFacts, Rebase, decide_join
 from litestream_py.core.oserrors import os_errors
@@ -31,6 +32,9 @@ from litestream_py.ltx.records import HEADER_SIZE, Header
 BEFORE_PUT = declare("upload.before_put")
 AFTER_PUT = declare("upload.after_put")
 AFTER_REMOVE = declare("upload.after_remove")
+
+KEPT_BYTES_MAX: Final = 64 << 20
+"""Local files that the replica has, kept for compaction, are this many bytes at most."""
 
 
 class RebaseNeeded(Exception):  # noqa: N818 - not an error: the tailer starts over from the replica's chain
@@ -78,7 +82,8 @@ class Uploader:
         self._adopted: tuple[TXID, int] | None = None
         self._generation = 0  # counts `forget`: a PUT under way then confirms nothing
         self._waiting: deque[tuple[FileName, int]] = deque()  # local files that the replica lacks, with sizes
-        self._kept: deque[FileName] = deque()  # local files that it has
+        self._kept: deque[tuple[FileName, int]] = deque()  # local files that it has, with sizes
+        self._compacted = TXID(0)
 
     @property
     def confirmed(self) -> TXID | None:
@@ -106,6 +111,16 @@ class Uploader:
         self.forget()
         self._adopted = (txid, database_checksum)
 
+    def compacted(self, txid: TXID) -> None:
+        """Take note that level 1 holds everything up to `txid`: local files up to there are needed no longer."""
+        with self._lock:
+            self._compacted = txid
+        self._trim()
+
+    def ensure_owner(self, *, now_ms: int) -> bool:
+        """Make sure that we own the replica before something is changed there; see `Owner.ensure`."""
+        return self._owner.ensure(last_upload_ms=self._last_upload_ms, now_ms=now_ms)
+
     def connect(self) -> None:
         """Ask the replica where it stands. Raises RebaseNeeded, LsyncError."""
         local = [name for name, _ in self._meta.list_l0()]
@@ -130,7 +145,7 @@ class Uploader:
             # Listed again under the lock: what was captured meanwhile is in the folder, what comes now is told to us.
             files = self._meta.list_l0()
             self._waiting = deque(item for item in files if item[0].max_txid > decision.confirmed)
-            self._kept = deque(name for name, _ in files if name.max_txid <= decision.confirmed)
+            self._kept = deque(item for item in files if item[0].max_txid <= decision.confirmed)
             self._confirmed = decision.confirmed
             pending = tuple(self._waiting)
         self._publish(Connected(confirmed=decision.confirmed, pending=pending))
@@ -196,8 +211,7 @@ class Uploader:
             if generation != self._generation:
                 return True  # the log was begun anew meanwhile: ask the replica again
             self._confirmed = name.max_txid
-            self._waiting.popleft()
-            self._kept.append(name)
+            self._kept.append(self._waiting.popleft())
         self._last_upload_ms = now_ms
         seconds = time.monotonic() - started_s
         self._publish(Uploaded(name=name, size=size, timestamp_ms=timestamp_ms, seconds=seconds))
@@ -228,9 +242,17 @@ class Uploader:
 
     def _trim(self) -> None:
         """Remove local files that the replica has; the newest stays, it is the base of the local state."""
+        gone = []
         with self._lock:
-            spare = len(self._kept) if self._waiting else len(self._kept) - 1
-            gone = [self._kept.popleft() for _ in range(spare)]
+            kept_bytes = sum(size for _, size in self._kept)
+            while len(self._kept) > (0 if self._waiting else 1):
+                name, size = self._kept[0]
+                # What level 1 does not hold yet is read from here when it is made, and not fetched.
+                if name.min_txid > 1 and name.max_txid > self._compacted and kept_bytes <= KEPT_BYTES_MAX:
+                    break
+                self._kept.popleft()
+                kept_bytes -= size
+                gone.append(name)
         self._meta.remove_l0(gone)
 
 

@@ -64,6 +64,7 @@ class Database:
         self._reading: apsw.Connection | None = None
         self._barrier: apsw.Connection | None = None
         self._checkpointer: apsw.Connection | None = None
+        self._snapshot: apsw.Connection | None = None
 
     def open(self, *, convert: bool = False) -> None:
         """Open every connection; with `convert`, first switch a rollback-journal database to WAL mode.
@@ -144,6 +145,24 @@ class Database:
             raise
         return connection
 
+    def begin_snapshot_read(self) -> None:
+        """Begin a second read transaction, on a connection of its own, for as long as a snapshot takes."""
+        if self._snapshot is not None:
+            raise ValueError("a snapshot is being read already")
+        with self._errors("read"):
+            self._snapshot = self._connect()
+            try:
+                self._begin_on(self._snapshot)
+            except BaseException:
+                self.end_snapshot_read()
+                raise
+
+    def end_snapshot_read(self) -> None:
+        """End the snapshot's read transaction, if there is one."""
+        if self._snapshot is not None:
+            self._snapshot.close(True)
+            self._snapshot = None
+
     # --- the write lock ---
 
     @property
@@ -203,11 +222,11 @@ class Database:
     def close(self) -> None:
         """End the read transaction and close every connection; idempotent. The WAL stays as it is."""
         self._reading = None
-        for connection in (*self._readers, self._checkpointer, self._barrier):
+        for connection in (*self._readers, self._snapshot, self._checkpointer, self._barrier):
             if connection is not None:
                 connection.close(True)
         self._readers = []
-        self._checkpointer = self._barrier = None
+        self._snapshot = self._checkpointer = self._barrier = None
 
     def _connection(self, connection: apsw.Connection | None) -> apsw.Connection:
         if connection is None:
