@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -60,13 +61,14 @@ class Daemon:
     """
 
     def __init__(self, *words: str, env: Mapping[str, str] | None = None, log_level: str = "info") -> None:
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by stop()
         self.started_s = time.monotonic()
         self._process = subprocess.Popen(
             [*LSYNC, "replicate", *words, "--log-format", "json", "--log-level", log_level],
             cwd=ROOT,
             env=os.environ | (env or {}),
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
         )
         self.pid = self._process.pid
@@ -94,7 +96,11 @@ class Daemon:
                 if len(found) >= count:
                     return found[count - 1]
                 if self._process.poll() is not None or not self._arrived.wait(deadline_s - time.monotonic()):
-                    raise RuntimeError(f"no {name!r} of lsync; it said {[line for _, line in self.events[-5:]]}")
+                    raise RuntimeError(f"no {name!r} of lsync; it said {self._last_words()}")
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        return "\n".join([*(str(line) for _, line in self.events[-5:]), self._errors.read()[-2000:]])
 
     @property
     def seen(self) -> int:
@@ -112,9 +118,9 @@ class Daemon:
             self._process.kill()
             code = self._process.wait()
         self._reader.join()
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._errors.close()
         return code
 
     def __enter__(self) -> Self:
