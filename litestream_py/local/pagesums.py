@@ -66,11 +66,11 @@ class PageSums:
         return cls(path, fd, page_size, 0, TXID(0))
 
     @classmethod
-    def open(cls, path: Path) -> PageSums | None:
+    def open(cls, path: Path, *, read_only: bool = False) -> PageSums | None:
         """Open an existing array; None where it is absent, cut or its header damaged."""
         with os_errors("open", path):
             try:
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
             except FileNotFoundError:
                 return None
             head = os.pread(fd, HEADER_SIZE, 0)

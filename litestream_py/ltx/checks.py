@@ -50,6 +50,14 @@ def check_post_apply(header: Header, post_apply_checksum: int) -> None:
         raise LtxFormatError("post-apply-without-flag-bit", "the post-apply checksum lacks its top bit")
 
 
+def check_file_checksum(stated: int) -> None:
+    """Raise LtxFormatError if this cannot be the file checksum of any file: every one has it, with its top bit."""
+    if stated == 0:
+        raise LtxFormatError("file-checksum-missing", "the file checksum is 0")
+    if not stated & CHECKSUM_FLAG:
+        raise LtxFormatError("file-checksum-without-flag-bit", "the file checksum lacks its top bit")
+
+
 def check_name(header: Header, name: FileName) -> None:
     """Raise LtxFormatError "txid-not-of-its-name" if the header's TXIDs are not those of the file's name."""
     if (header.min_txid, header.max_txid) != (name.min_txid, name.max_txid):

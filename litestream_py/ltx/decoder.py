@@ -16,10 +16,16 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from litestream_py.errors import LtxFormatError
-from litestream_py.ltx.checks import check_complete, check_name, check_page_number, check_post_apply
+from litestream_py.ltx.checks import (
+    check_complete,
+    check_file_checksum,
+    check_name,
+    check_page_number,
+    check_post_apply,
+)
 from litestream_py.ltx.checksum import CHECKSUM_FLAG, Buffer, go_iso, page_checksum
 from litestream_py.ltx.ids import lock_pgno
-from litestream_py.ltx.index import INDEX_SIZE_SIZE
+from litestream_py.ltx.index import END_SIZE, INDEX_SIZE_SIZE
 from litestream_py.ltx.indexmatch import IndexMatcher
 from litestream_py.ltx.lz4block import LegacyWalk, block_size_max, compress_block, decompress_block, decompress_legacy
 from litestream_py.ltx.records import (
@@ -27,7 +33,6 @@ from litestream_py.ltx.records import (
     FRAME_HEAD_SIZE,
     HEADER_SIZE,
     PAGE_FLAG_SIZE,
-    TRAILER_SIZE,
     Header,
     RawFrame,
     Trailer,
@@ -47,7 +52,6 @@ among them.
 LZ4's own memory for a legacy frame (up to 8 MiB, of which it touches what a page needs) comes on top meanwhile.
 """
 
-_END_SIZE: Final = INDEX_SIZE_SIZE + TRAILER_SIZE
 _LEGACY_HEAD_SIZE: Final = len(END_MARKER)
 _unpack_frame_head = Struct(">IHI").unpack_from
 _unpack_size = Struct(">Q").unpack_from
@@ -276,11 +280,11 @@ class Decoder:
         reached = self._matcher.feed(view, pos)
         self._crc = go_iso(view[pos:reached], self._crc)
         if self._matcher.done:
-            self._state, self._need = _State.END, _END_SIZE
+            self._state, self._need = _State.END, END_SIZE
         return reached
 
     def _step_end(self, view: memoryview, pos: int) -> int:
-        if len(view) - pos < _END_SIZE:
+        if len(view) - pos < END_SIZE:
             return pos
         header = self.header
         assert header is not None
@@ -292,20 +296,17 @@ class Decoder:
                 f"the index has {self._matcher.size} bytes, not {index_size}",
                 offset=self._offset,
             )
-        trailer = Trailer.unpack(view[pos + INDEX_SIZE_SIZE : pos + _END_SIZE])
+        trailer = Trailer.unpack(view[pos + INDEX_SIZE_SIZE : pos + END_SIZE])
         crc = go_iso(view[pos : pos + INDEX_SIZE_SIZE + 8], self._crc) | CHECKSUM_FLAG
         self._check_file_checksum(trailer.file_checksum, crc)
         check_post_apply(header, trailer.post_apply_checksum)
         if header.tracks_checksum and header.is_snapshot and trailer.post_apply_checksum != self._database:
             raise LtxFormatError("post-apply-wrong", f"the snapshot's pages add up to {self._database:016x}")
         self._trailer, self._state, self._need = trailer, _State.DONE, 1
-        return pos + _END_SIZE
+        return pos + END_SIZE
 
     def _check_file_checksum(self, stated: int, computed: int) -> None:
-        if stated == 0:
-            raise LtxFormatError("file-checksum-missing", "the file checksum is 0")
-        if not stated & CHECKSUM_FLAG:
-            raise LtxFormatError("file-checksum-without-flag-bit", "the file checksum lacks its top bit")
+        check_file_checksum(stated)
         if stated != computed:
             raise LtxFormatError(
                 "file-checksum-wrong", f"the file checksum is {stated:016x}, the content {computed:016x}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 import numpy as np
 
 from litestream_py.errors import LtxFormatError
-from litestream_py.ltx.checks import check_complete, check_page_number
+from litestream_py.ltx.checks import check_complete, check_file_checksum, check_page_number
 from litestream_py.ltx.ids import lock_pgno
 from litestream_py.ltx.lz4block import (
     LegacyWalk,
@@ -30,6 +30,7 @@ from litestream_py.ltx.records import (
     PAGE_FLAG_SIZE,
     TRAILER_SIZE,
     Header,
+    Trailer,
 )
 from litestream_py.ltx.uvarint import UVARINT_SIZE_MAX, append_uvarint, decode_uvarints, encode_uvarints
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from litestream_py.ltx.checksum import Buffer
 
 INDEX_SIZE_SIZE: Final = 8
+END_SIZE: Final = INDEX_SIZE_SIZE + TRAILER_SIZE
+"""Bytes behind the page index: its size, and the trailer."""
 FILE_SIZE_MIN: Final = HEADER_SIZE + len(END_MARKER) + 1 + INDEX_SIZE_SIZE + TRAILER_SIZE
 """Bytes of a file without pages."""
 
@@ -196,10 +199,8 @@ def read_page(read_at: Callable[[int, int], bytes], file_size: int, pgno: int) -
     """
     reader = _BoundedReader(read_at, file_size)
     header = Header.unpack(reader.read(0, HEADER_SIZE))
-    (index_size,) = _SIZE.unpack(reader.read(file_size - TRAILER_SIZE - INDEX_SIZE_SIZE, INDEX_SIZE_SIZE))
-    if not 1 <= index_size <= file_size - FILE_SIZE_MIN + 1:
-        raise LtxFormatError("index-size-field-wrong", f"a page index of {index_size} bytes in one of {file_size}")
-    index_end = file_size - TRAILER_SIZE - INDEX_SIZE_SIZE
+    index_end = file_size - END_SIZE
+    index_size = check_end(reader.read(index_end, END_SIZE), file_size)
     frames_end = index_end - index_size - len(END_MARKER)
     if reader.read(frames_end, len(END_MARKER)) != END_MARKER:
         raise LtxFormatError("end-marker-missing", "no end marker in front of the page index", offset=frames_end)
@@ -210,6 +211,21 @@ def read_page(read_at: Callable[[int, int], bytes], file_size: int, pgno: int) -
             found = found or _find(columns, pgno)
     scanner.finish()
     return None if found is None else decode_frame(reader.read(*found), header.page_size, pgno, found)
+
+
+def check_end(data: Buffer, file_size: int) -> int:
+    """Return the size of the page index, in bytes, that the last END_SIZE bytes of a file of `file_size` bytes tell.
+
+    Raises LtxFormatError if such a file cannot end so (rules 38 to 40): "truncated", "index-size-field-wrong",
+    "file-checksum-missing", "file-checksum-without-flag-bit". Whether the checksum is right only the content can tell.
+    """
+    if len(data) != END_SIZE:
+        raise LtxFormatError("truncated", f"{file_size} bytes are no LTX file", offset=file_size)
+    index_size: int = _SIZE.unpack_from(data)[0]
+    if not 1 <= index_size <= file_size - FILE_SIZE_MIN + 1:
+        raise LtxFormatError("index-size-field-wrong", f"a page index of {index_size} bytes in one of {file_size}")
+    check_file_checksum(Trailer.unpack(memoryview(data)[INDEX_SIZE_SIZE:]).file_checksum)
+    return index_size
 
 
 class _BoundedReader:
