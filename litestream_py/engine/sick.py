@@ -28,8 +28,11 @@ ADVICE = (
 def heal(tailer: Tailer, sick: SickWal, *, now_ms: int) -> SyncResult | None:
     """Empty the WAL and ship what differs; raises DatabaseBusyError (try again later) while others are in the way.
 
+    A snapshot of ours must be closed first: its read mark would stop the TRUNCATE half-way.
     Where attach itself met the sick WAL, there is no state yet: then the WAL is emptied, and the caller attaches again.
     """
+    if tailer.database.reading_snapshot:  # POSIX never shows a process its own locks, so `reader_pinned_below` does not
+        raise DatabaseBusyError("heal", tailer.path, "a snapshot of ours pins older frames", hint=ADVICE)
     try:
         with tailer.database.barrier(tailer.limits.attach_wait_s):
             index = tailer.files.read_index()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from litestream_py.core.ports import ReplicaClient
 from litestream_py.core.state import SyncState
@@ -25,6 +26,8 @@ from litestream_py.ltx.records import Header
 
 BEFORE_PUT = declare("snapshot.before_put")
 AFTER_PUT = declare("snapshot.after_put")
+
+_ROUNDS_MAX: Final = 4
 
 
 @dataclass(eq=False)
@@ -54,23 +57,33 @@ class OpenSnapshot:
 
 
 def open_snapshot(tailer: Tailer, *, now_ms: int) -> OpenSnapshot:
-    """Begin a snapshot at the newest TXID; raises DatabaseBusyError if that cannot be had within the lock budgets."""
-    while (result := tailer.sync(now_ms=now_ms)) is not None and result.limited:
-        pass
-    with tailer.database.barrier(tailer.limits.lock_wait_s):
-        left = tailer.pending_bytes(tailer.files.read_index())
-        if left > tailer.limits.lock_work_bytes:
-            raise DatabaseBusyError("snapshot", tailer.path, f"{left} bytes of WAL left to copy under the write lock")
+    """Begin a snapshot at the newest TXID; raises DatabaseBusyError if that cannot be had within the lock budgets.
+
+    Raises as `Tailer.sync` too. No read transaction of the snapshot's is left then.
+    """
+    budget = tailer.limits.lock_work_bytes
+    for _ in range(_ROUNDS_MAX):  # each leaves less to do than the one before, unless the writer is faster than we are
         while (result := tailer.sync(now_ms=now_ms)) is not None and result.limited:
             pass
-        tailer.database.begin_snapshot_read()
-        index = tailer.files.read_index()
-        state = tailer.state
+        if tailer.pending_bytes(tailer.files.read_index()) <= budget:
+            break
     try:
+        with tailer.database.barrier(tailer.limits.lock_wait_s):
+            left = tailer.pending_bytes(tailer.files.read_index())
+            if left > budget:
+                cause = f"{left} bytes of WAL left to copy under the write lock"
+                raise DatabaseBusyError("snapshot", tailer.path, cause)
+            while (result := tailer.sync(now_ms=now_ms)) is not None and result.limited:
+                pass
+            tailer.database.begin_snapshot_read()
+            index = tailer.files.read_index()
+            state = tailer.state
         snapshot = read_snapshot(tailer.files, index, state.page_size)
     except BaseException:
         tailer.database.end_snapshot_read()
         raise
+    finally:
+        tailer.publish_held()
     return OpenSnapshot(tailer, state, snapshot)
 
 

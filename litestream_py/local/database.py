@@ -157,6 +157,11 @@ class Database:
                 self.end_snapshot_read()
                 raise
 
+    @property
+    def reading_snapshot(self) -> bool:
+        """Whether a snapshot's read transaction is held."""
+        return self._snapshot is not None
+
     def end_snapshot_read(self) -> None:
         """End the snapshot's read transaction, if there is one."""
         if self._snapshot is not None:
