@@ -41,7 +41,12 @@ def _key(name: str, default: Any, shown: str, text: str) -> Any:
 
 class _Model(BaseModel):
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, arbitrary_types_allowed=True
+        frozen=True,
+        extra="forbid",
+        defer_build=True,  # most commands use few of the models, or none
+        validate_by_name=True,
+        validate_by_alias=True,
+        arbitrary_types_allowed=True,
     )
 
 
