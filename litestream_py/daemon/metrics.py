@@ -98,12 +98,11 @@ class DatabaseMetrics:
         """Return the metrics of one of its replicas, by its URL without secrets."""
         return ReplicaMetrics(self._series, self._db, url)
 
-    def synced(self, *, changed: bool, seconds: float, wal_bytes_copied: int) -> None:
-        """Tell of a sync that succeeded; its time counts only when it found changes."""
-        self._series.counter("lsync_sync_total", self._db, "changed" if changed else "unchanged").inc()
-        if changed:
-            self._series.histogram("lsync_sync_seconds", self._db).observe(seconds)
-            self._series.counter("lsync_sync_wal_bytes_total", self._db).inc(wal_bytes_copied)
+    def synced(self, *, seconds: float, wal_bytes_copied: int) -> None:
+        """Tell of a sync that found changes and made them durable."""
+        self._series.counter("lsync_sync_total", self._db, "changed").inc()
+        self._series.histogram("lsync_sync_seconds", self._db).observe(seconds)
+        self._series.counter("lsync_sync_wal_bytes_total", self._db).inc(wal_bytes_copied)
 
     def sync_failed(self, kind: ErrorKind) -> None:
         """Tell of a sync that failed."""
@@ -178,6 +177,19 @@ class ReplicaMetrics:
         self._series.gauge("lsync_last_upload_success_timestamp_seconds", *self._labels).set(now_s)
         if kind == "snapshot":
             self._series.counter("lsync_snapshot_total", *self._labels).inc()
+
+    @property
+    def url(self) -> str:
+        """The replica's URL without secrets."""
+        return self._labels[1]
+
+    def verified(self, outcome: str, *, now_s: float) -> None:
+        """Tell what a verification found (`Verdict.outcome`)."""
+        self._series.counter("lsync_verify_total", *self._labels, outcome).inc()
+        if outcome != "inconclusive":
+            self._series.gauge("lsync_verify_ok", *self._labels).set(outcome == "ok")
+        if outcome == "ok":
+            self._series.gauge("lsync_verify_last_success_timestamp_seconds", *self._labels).set(now_s)
 
     def compacted(self, *, level: int, size: int) -> None:
         """Tell of a file of `size` bytes merged into a level."""

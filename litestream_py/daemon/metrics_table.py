@@ -72,6 +72,19 @@ TABLE: Final = (
         ("db", "replica", "kind"),
         "Failed compactions, snapshots and deletions, by kind of error (auth: the store denies them).",
     ),
+    Metric(
+        "lsync_verify_total",
+        "counter",
+        ("db", "replica", "outcome"),
+        "Verifications that `validation.interval` asked for, by outcome: ok, failed, inconclusive.",
+    ),
+    Metric("lsync_verify_ok", "gauge", _REPLICA, "1 if the last verification proved the replica restorable, else 0."),
+    Metric(
+        "lsync_verify_last_success_timestamp_seconds",
+        "gauge",
+        _REPLICA,
+        "When a verification last proved the replica restorable, in Unix time.",
+    ),
     Metric("lsync_snapshot_total", "counter", _REPLICA, "Snapshots of the whole database uploaded."),
 )
 """All metrics, in the order of the documentation."""

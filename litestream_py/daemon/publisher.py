@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from litestream_py.core.sqlite_version import SAVEPOINT_BUG_FIXED_IN, WAL_RESET_BUG_FIXED_IN
 from litestream_py.core.state import CheckpointResult, SyncResult, SyncState
+from litestream_py.core.verdict import Outcome, Verdict
 from litestream_py.engine.checkpointer import CheckpointOutcome
 from litestream_py.engine.compactor import Compacted
 from litestream_py.engine.events import Event, SickWalNotice, WalResetBugNotice
@@ -89,7 +90,7 @@ class Publisher:
             if result.txid > self._confirmed:  # else it was seen in the folder and uploaded before we were told of it
                 self._waiting[result.txid] = (result.ltx_bytes, time.monotonic())
             self._failing_since_s = None
-        self._metrics.synced(changed=True, seconds=result.seconds, wal_bytes_copied=result.wal_bytes)
+        self._metrics.synced(seconds=result.seconds, wal_bytes_copied=result.wal_bytes)
         self._tell_replica()
         told = {"txid": str(result.txid), "pages": result.pages, "bytes": result.ltx_bytes}
         if result.reason is None:
@@ -165,6 +166,16 @@ class Publisher:
         """Tell what retention deleted."""
         self._replica.deleted(files)
         self._log.debug("deleted by retention", files=files, bytes=size)
+
+    def verified(self, verdict: Verdict) -> None:
+        """Tell what a verification of the replica found."""
+        self._replica.verified(str(verdict.outcome), now_s=time.time())
+        told = {"outcome": str(verdict.outcome), "bytes": verdict.read_bytes, "seconds": round(verdict.duration_s, 1)}
+        if verdict.outcome is Outcome.OK:
+            self._log.info("verified", **told)
+        else:
+            why = str(verdict.problems[0]) if verdict.problems else str(verdict.prevented)
+            self._log.error("verification", detail=why, hint=f"lsync verify {self._replica.url}", **told)
 
     def _tell_replica(self) -> None:
         with self._lock:

@@ -20,6 +20,7 @@ from litestream_py.daemon.publisher import Publisher
 from litestream_py.daemon.replication import Replication, now_ms
 from litestream_py.daemon.scheduler import Scheduler
 from litestream_py.daemon.upload_job import UploadJob
+from litestream_py.daemon.validation_job import ValidationJob
 from litestream_py.daemon.watch import WalWatch
 from litestream_py.engine.uploader import RebaseNeeded
 from litestream_py.errors import ConfigError, ExitCode, LsyncError, TransientNetworkError
@@ -64,6 +65,7 @@ class Service:
         self._upload_pool = ThreadPoolExecutor(min(_UPLOAD_THREADS_MAX, 2 * count), "upload")
         self._maintenance_pool = ThreadPoolExecutor(min(_MAINTENANCE_THREADS, count), "maintenance")
         self._maintenance: dict[Replication, MaintenanceJob] = {}
+        self._validation: list[ValidationJob] = []
         self._wait_for_file = wait_for_file
         self._pairs: list[Pair] = []
         self._signals = 0
@@ -96,6 +98,11 @@ class Service:
                 self._scheduler.add(upload, self._upload_pool)
             for maintenance in self._maintenance.values():
                 self._scheduler.add(maintenance, self._maintenance_pool)
+            if self._config.validation_interval_s is not None:
+                for replication, _, _ in self._pairs:
+                    validation = ValidationJob(replication, self._config.validation_interval_s)
+                    self._validation.append(validation)
+                    self._scheduler.add(validation, self._maintenance_pool)
             self._log.info("started", databases=len(self._pairs), pid=os.getpid())
             self._scheduler.run()
             return self._finish()
@@ -131,6 +138,8 @@ class Service:
         """
         for maintenance in self._maintenance.values():
             maintenance.stop()
+        for validation in self._validation:
+            validation.stop()
         deadline_s = time.monotonic() + self._config.shutdown_sync_timeout_s
         pool = ThreadPoolExecutor(min(_FINISH_THREADS_MAX, len(self._pairs)), "finish")
         futures = [pool.submit(self._finish_one, pair, deadline_s) for pair in self._pairs]

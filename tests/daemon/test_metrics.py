@@ -35,8 +35,7 @@ def tell_everything(metrics: Metrics, db: str) -> None:
     """Call every method once."""
     metrics.set_databases(1)
     database = metrics.database(db)
-    database.synced(changed=True, seconds=0.02, wal_bytes_copied=4152)
-    database.synced(changed=False, seconds=0.0, wal_bytes_copied=0)
+    database.synced(seconds=0.02, wal_bytes_copied=4152)
     database.sync_failed(ErrorKind.DISK_FULL)
     database.position(txid=7, db_bytes=8192, wal_bytes=4152)
     database.checkpointed(mode="PASSIVE", outcome="busy", seconds=0.3)
@@ -52,6 +51,11 @@ def tell_everything(metrics: Metrics, db: str) -> None:
     replica.lag_from(lambda: 1.5)
     replica.uploaded(kind="snapshot", size=2000, seconds=0.1, now_s=1000.0)
     replica.upload_failed("l0", ErrorKind.AUTH)
+    replica.compacted(level=1, size=300)
+    replica.snapshotted(400)
+    replica.deleted(3)
+    replica.maintenance_failed(ErrorKind.AUTH)
+    replica.verified("ok", now_s=2000.0)
 
 
 def test_what_is_told_arrives() -> None:
@@ -63,7 +67,6 @@ def test_what_is_told_arrives() -> None:
         ("lsync_build_info", (__version__,)): 1,
         ("lsync_databases", ()): 1,
         ("lsync_sync_total", (DB, "changed")): 1,
-        ("lsync_sync_total", (DB, "unchanged")): 1,
         ("lsync_sync_total", (DB, "failed")): 1,
         ("lsync_sync_errors_total", (DB, "disk_full")): 1,
         ("lsync_sync_seconds_sum", (DB,)): 0.02,
@@ -84,11 +87,18 @@ def test_what_is_told_arrives() -> None:
         ("lsync_unreplicated_bytes", (DB, URL)): 100,
         ("lsync_lag_seconds", (DB, URL)): 1.5,
         ("lsync_last_upload_success_timestamp_seconds", (DB, URL)): 1000,
-        ("lsync_uploads_total", (DB, "snapshot", "ok", URL)): 1,
+        ("lsync_uploads_total", (DB, "snapshot", "ok", URL)): 2,
         ("lsync_uploads_total", (DB, "l0", "auth", URL)): 1,
-        ("lsync_upload_bytes_total", (DB, "snapshot", URL)): 2000,
+        ("lsync_upload_bytes_total", (DB, "snapshot", URL)): 2400,
         ("lsync_upload_seconds_sum", (DB, URL)): 0.1,
-        ("lsync_snapshot_total", (DB, URL)): 1,
+        ("lsync_snapshot_total", (DB, URL)): 2,
+        ("lsync_compaction_total", (DB, "1", URL)): 1,
+        ("lsync_compaction_bytes_total", (DB, "1", URL)): 300,
+        ("lsync_retention_deleted_files_total", (DB, URL)): 3,
+        ("lsync_maintenance_errors_total", (DB, "auth", URL)): 1,
+        ("lsync_verify_total", (DB, "ok", URL)): 1,
+        ("lsync_verify_ok", (DB, URL)): 1,
+        ("lsync_verify_last_success_timestamp_seconds", (DB, URL)): 2000,
     }
     told = {(name, labels): value for name, series in found.items() for labels, value in series.items()}
     ours = {key: value for key, value in told.items() if key[0].startswith("lsync_")}
