@@ -184,21 +184,23 @@ class Tailer:
 
     def _continue(self, chain: LocalChain, wal: WalPosition, index: WalIndex) -> None:
         end = frame_offset(index.mx_frame + 1, chain.page_size) if index.mx_frame else WAL_HEADER_SIZE
-        self.apply(
-            Attached(
-                state=SyncState(
-                    txid=chain.txid,
-                    database_checksum=chain.database_checksum,
-                    page_size=chain.page_size,
-                    commit=chain.commit,
-                    wal=wal,
-                    # The read transaction began under the write lock: if nothing is left to copy, this is a seal.
-                    sealed=wal.offset == end,
-                    timestamp_ms=chain.timestamp_ms,
-                    file_complete=wal.offset == end and index.n_backfill >= index.mx_frame,
-                )
-            )
+        # The read transaction began under the write lock: if nothing is left to copy, this is a seal.
+        sealed = wal.offset == end
+        self._attached(chain, wal, sealed=sealed, file_complete=sealed and index.n_backfill >= index.mx_frame)
+
+    def _attached(self, chain: LocalChain, wal: WalPosition, *, sealed: bool, file_complete: bool) -> None:
+        """Apply that the database is the chain's newest state at this place of the WAL."""
+        state = SyncState(
+            txid=chain.txid,
+            database_checksum=chain.database_checksum,
+            page_size=chain.page_size,
+            commit=chain.commit,
+            wal=wal,
+            sealed=sealed,
+            timestamp_ms=chain.timestamp_ms,
+            file_complete=file_complete,
         )
+        self.apply(Attached(state=state))
 
     def _compare(self, chain: LocalChain, index: WalIndex, *, reason: str, now_ms: int) -> SyncResult | None:
         started_s = time.monotonic()
@@ -211,20 +213,7 @@ class Tailer:
             self.drop()
             raise
         if result is None:
-            self.apply(
-                Attached(
-                    state=SyncState(
-                        txid=chain.txid,
-                        database_checksum=chain.database_checksum,
-                        page_size=chain.page_size,
-                        commit=chain.commit,
-                        wal=snapshot.wal,
-                        sealed=True,
-                        timestamp_ms=chain.timestamp_ms,
-                        file_complete=snapshot.fully_backfilled,
-                    )
-                )
-            )
+            self._attached(chain, snapshot.wal, sealed=True, file_complete=snapshot.fully_backfilled)
             return None
         return self._land(replace(result, seconds=time.monotonic() - started_s))
 
