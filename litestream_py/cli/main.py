@@ -26,6 +26,9 @@ from litestream_py.errors import ExitCode, LsyncError
 COMMANDS: Final = {
     "replicate": LazyCommand("litestream_py.cli.replicate", "Replicate databases continuously."),
     "restore": LazyCommand("litestream_py.cli.restore", "Rebuild a database from its replica."),
+    "history": LazyCommand("litestream_py.cli.history", "Show what can be restored, from when to when."),
+    "verify": LazyCommand("litestream_py.cli.verify", "Prove a replica restorable, or name what is wrong."),
+    "prune": LazyCommand("litestream_py.cli.prune", "Delete what retention no longer needs."),
     "ltx": LazyCommand("litestream_py.cli.ltx", "List the LTX files of a replica."),
     "databases": LazyCommand("litestream_py.cli.databases", "List the databases of the configuration."),
     "version": LazyCommand("litestream_py.cli.version", "Print the version."),

@@ -1,4 +1,4 @@
-"""The argument DB|URL of `restore` and `ltx`: from what the user typed to a client of the replica."""
+"""The argument DB|URL of most commands: from what the user typed to a client of the replica."""
 
 from __future__ import annotations
 
@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING, NamedTuple
 from litestream_py.errors import ConfigError
 
 if TYPE_CHECKING:
+    from litestream_py.config_model import DbConfig
     from litestream_py.core.ports import ReplicaClient
 
 _SQLITE_SCHEMES = ("sqlite://", "sqlite3://")
 
 
 class Source(NamedTuple):
-    """A replica, and the path of the database it belongs to, unless the replica was named by its URL."""
+    """A replica, and the database it belongs to, unless the replica was named by its URL."""
 
     client: ReplicaClient
-    db_path: Path | None
+    db: DbConfig | None
+
+    @property
+    def db_path(self) -> Path | None:
+        """The path of the database."""
+        return None if self.db is None else self.db.path
 
 
 def open_source(argument: str, *, config: Path | None, no_expand_env: bool) -> Source:
@@ -50,4 +56,4 @@ def open_source(argument: str, *, config: Path | None, no_expand_env: bool) -> S
     if db is None:
         known = ", ".join(str(db.path) for db in loaded.dbs) or "none"
         raise ConfigError("find", path, f"{loaded.source} does not know this database; it knows: {known}", hint=hint)
-    return Source(open_client(db.replica.target), db.path)
+    return Source(open_client(db.replica.target), db)
