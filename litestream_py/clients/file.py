@@ -81,7 +81,7 @@ class FileClient:
         return self._url
 
     def list_level(self, level: int) -> list[FileInfo]:
-        """Return the LTX files of a level in TXID order; `created_ms` is the mtime."""
+        """Return the LTX files of a level in TXID order; `created_ms` is the mtime, `appeared_ms` the ctime."""
         directory = self._level(level)
         found: list[FileInfo] = []
         try:
@@ -93,7 +93,8 @@ class FileClient:
                     with suppress(FileNotFoundError):  # deleted since the directory was read
                         if entry.is_file():
                             facts = entry.stat()
-                            found.append(FileInfo(name, facts.st_size, facts.st_mtime_ns // _NS_PER_MS))
+                            created_ms = facts.st_mtime_ns // _NS_PER_MS
+                            found.append(FileInfo(name, facts.st_size, created_ms, facts.st_ctime_ns // _NS_PER_MS))
         except FileNotFoundError:
             return []
         except OSError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -15,12 +15,14 @@ class FileInfo:
     """One LTX file of a replica, as a listing tells.
 
     size: bytes. created_ms: Unix milliseconds; for a file replica its mtime (= the header's timestamp), for S3 the
-    object's LastModified (the exact time is in its metadata and its header).
+    object's LastModified (the exact time is in its metadata and its header). appeared_ms: when the file got its name or
+    later, where the store knows that beside `created_ms`, else 0: one that was merged late has the time of its changes.
     """
 
     name: FileName
     size: int
     created_ms: int
+    appeared_ms: int = field(default=0, compare=False)
 
 
 class ReplicaClient(Protocol):

@@ -18,7 +18,7 @@ from litestream_py.engine.owner import Owner
 from litestream_py.engine.snapshotter import OpenSnapshot
 from litestream_py.engine.tailer import Tailer
 from litestream_py.engine.uploader import Connected, Uploader, UploadEvent
-from litestream_py.errors import LsyncError
+from litestream_py.errors import DatabaseBusyError, LsyncError
 from litestream_py.local.machine import host_name, writer_id
 from litestream_py.local.meta import MetaDir, default_meta_path
 
@@ -35,8 +35,9 @@ class Replication:
     rebase: why the local chain must be derived from the replica's again; set by the upload job, cleared by the database
     job. ended: the error for which this database is given up; the daemon goes on with the others. wake_upload: has the
     upload job look for work; wake_maintenance, maintenance_sleeps: the same for the job that maintains the replica,
-    which needs waking only while it has no timer. snapshot_wanted: set by that job, for the database job to open
-    `open_snapshot`; snapshot_read: set when it is read, for the database job to close it.
+    which needs waking only where an upload may bring it something to do. snapshot_wanted: set by that job, for the
+    database job to open `open_snapshot`; snapshot_read: set when it is read, for the database job to close it.
+    snapshot_failed_ms: when one was given up, Unix ms, 0 if the last one was not.
     """
 
     config: DbConfig
@@ -54,6 +55,7 @@ class Replication:
     snapshot_wanted: bool = False
     open_snapshot: OpenSnapshot | None = None
     snapshot_read: bool = False
+    snapshot_failed_ms: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)  # protects rebase and ended
 
     @classmethod
@@ -82,13 +84,26 @@ class Replication:
 
     def uploaded(self, event: UploadEvent) -> None:
         """Pass an event of the uploader on: the inventory grows, and there may be something to maintain."""
-        if isinstance(event, Connected):
-            self.inventory.forget()
-        else:
-            self.inventory.add(FileInfo(event.name, event.size, event.timestamp_ms), now_ms())
         self.publisher.uploaded(event)
+        if isinstance(event, Connected):
+            self.inventory.forget()  # listed when there is something to maintain, not at a start without changes
+            return
+        self.inventory.add(FileInfo(event.name, event.size, event.timestamp_ms), now_ms())
         if self.maintenance_sleeps:
             self.wake_maintenance()
+
+    def snapshot_given_up(self, error: DatabaseBusyError) -> None:
+        """Take note of a snapshot that could not begin or not be finished: it is tried again, but not at once."""
+        self.snapshot_failed_ms = now_ms()
+        self.publisher.snapshot_given_up(error)
+
+    def wal_bytes_max(self, opened: OpenSnapshot) -> int:
+        """Return how many bytes the WAL may have for a snapshot: some times those where it is cut, or the database's.
+
+        Nothing of the WAL can be used again before the snapshot is closed.
+        """
+        state = opened.state
+        return 4 * state.page_size * max(self.config.truncate_pages, state.commit)
 
     @property
     def checkpoint_limits(self) -> CheckpointLimits:

@@ -23,8 +23,9 @@ import numpy.typing as npt
 
 from litestream_py.core.oserrors import os_errors
 from litestream_py.core.ports import FileInfo, ReplicaClient
+from litestream_py.core.restore import DamagedFileError
 from litestream_py.engine.fetch import fetch
-from litestream_py.errors import ChainGapError, CorruptError, LtxFormatError
+from litestream_py.errors import ChainGapError, CorruptError, LtxFormatError, NotFoundError
 from litestream_py.failpoints import declare, hit
 from litestream_py.local.meta import MetaDir
 from litestream_py.ltx.decoder import Decoder
@@ -37,6 +38,14 @@ BEFORE_PUT = declare("compact.before_put")
 AFTER_PUT = declare("compact.after_put")
 
 _READ_BYTES: Final = 256 << 10
+
+
+class DamagedInputError(CorruptError):
+    """An input that does not decode: `name` tells a new plan what to go around."""
+
+    def __init__(self, name: FileName, source: str, cause: str) -> None:
+        self.name = name
+        super().__init__("compact", f"{source}: {name}", cause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +82,21 @@ def compact(
 
     go_on: called now and then; raises to end the work.
 
-    Raises CorruptError naming the input that is damaged, ChainGapError where two neighbours do not join,
-    PreconditionError if the output exists, LsyncError; nothing becomes visible then. A crash leaves nothing but, on the
-    store, parts of an upload that was never completed.
+    A local copy that is damaged is passed over for the replica's. Raises DamagedInputError for an input that is damaged
+    there, ChainGapError where two neighbours do not join, CorruptError where their page sizes differ, PreconditionError
+    if the output exists, LsyncError; nothing becomes visible then. A crash leaves nothing but, on the store, parts of
+    an upload that was never completed.
     """
     fetched = 0
     with ExitStack() as stack:
         sources = []
         for info in inputs:
             go_on()
-            fd, local = _open_input(client, meta, info, stack)
-            fetched += 0 if local else info.size
-            sources.append(_verify(client, info, fd))
+            source = _local(client, meta, info, stack)
+            if source is None:
+                source = _verify(client, info, _spooled(client, meta, info, stack))
+                fetched += info.size
+            sources.append(source)
         header = _header(client, sources, output)
         winners = _winners(sources, header.commit)
         hit(BEFORE_PUT)
@@ -97,28 +109,38 @@ def compact(
     )
 
 
-def _open_input(client: ReplicaClient, meta: MetaDir, info: FileInfo, stack: ExitStack) -> tuple[int, bool]:
-    """Return a descriptor of an input, and whether it was here: the local L0 file, or a nameless temporary copy."""
-    if info.name.level == 0:
-        try:
-            fd = os.open(meta.l0_path(info.name), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            pass  # removed since it was replicated
-        else:
+def _local(client: ReplicaClient, meta: MetaDir, info: FileInfo, stack: ExitStack) -> Source | None:
+    """Return an input that this machine still has, verified; None if it has to be fetched."""
+    if info.name.level > 0:
+        return None
+    path = meta.l0_path(info.name)
+    try:
+        with os_errors("read", path):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, fd)
             if os.fstat(fd).st_size == info.size:
-                return fd, True
+                return _verify(client, info, fd)
+    except (NotFoundError, DamagedInputError):
+        pass  # removed since it was replicated, or damaged since: the replica's copy may be sound
+    return None
+
+
+def _spooled(client: ReplicaClient, meta: MetaDir, info: FileInfo, stack: ExitStack) -> int:
+    """Fetch an input into a temporary file without a name, and return its descriptor."""
     with os_errors("write", meta.path):
         spool = tempfile.TemporaryFile(dir=meta.path, prefix="compact-", suffix=".tmp")  # noqa: SIM115 - on the stack
         stack.enter_context(spool)
-        for chunk in fetch(client, info):
-            spool.write(chunk)
+        try:
+            for chunk in fetch(client, info):
+                spool.write(chunk)
+        except DamagedFileError as error:
+            raise DamagedInputError(info.name, client.url, error.cause) from error
         spool.flush()
-    return spool.fileno(), False
+    return spool.fileno()
 
 
 def _verify(client: ReplicaClient, info: FileInfo, fd: int) -> Source:
-    """Decode a whole input; raises CorruptError that names it."""
+    """Decode a whole input; raises DamagedInputError."""
     decoder = Decoder(expect=info.name)
     try:
         for offset in range(0, info.size, _READ_BYTES):
@@ -126,10 +148,10 @@ def _verify(client: ReplicaClient, info: FileInfo, fd: int) -> Source:
                 pass
         decoder.finish()
     except LtxFormatError as error:
-        raise CorruptError("compact", f"{client.url}: {info.name}", f"{error.detail} [{error.reason}]") from error
+        raise DamagedInputError(info.name, client.url, f"{error.detail} [{error.reason}]") from error
     header = decoder.header
     if header is None:
-        raise CorruptError("compact", f"{client.url}: {info.name}", "the file ends inside its header")
+        raise DamagedInputError(info.name, client.url, "the file ends inside its header")
     return Source(info.name, fd, header, _column(decoder.pgnos), _column(decoder.frame_sizes))
 
 

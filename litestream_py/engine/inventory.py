@@ -13,7 +13,8 @@ from litestream_py.ltx.ids import FileName
 class Inventory:
     """The files of one replica; called by the uploading and by the maintaining thread.
 
-    appeared_ms: when a file appeared that we made, Unix ms: its own time is that of the last change in it.
+    appeared_ms: when a file appeared, Unix ms, where we made it or the store knows: its own time is that of the last
+    change in it.
     """
 
     def __init__(self, client: ReplicaClient) -> None:
@@ -36,9 +37,10 @@ class Inventory:
             return list(self._files.values())
 
     def appeared_ms(self) -> dict[FileName, int]:
-        """Return when the files that we made appeared."""
+        """Return when files appeared, as far as that is known."""
         with self._lock:
-            return dict(self._appeared)
+            listed = {name: info.appeared_ms for name, info in (self._files or {}).items() if info.appeared_ms}
+            return listed | self._appeared
 
     def add(self, info: FileInfo, now_ms: int) -> None:
         """Take note of a file that was stored."""
