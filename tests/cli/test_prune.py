@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ import pytest
 from litestream_py.cli.main import run
 from litestream_py.clients.factory import open_client
 from litestream_py.engine.fetch import list_replica
+from litestream_py.engine.retention import AFTER_BATCH, BEFORE_BATCH
 from tests.support.chains import sample
 from tests.support.listings import shorts
 
@@ -132,3 +137,18 @@ def test_l0_can_be_kept_for_ever(url: str) -> None:
     """--l0-retention 0 leaves what lies in the window in level 0, as the configuration's 0 does."""
     assert run(["prune", "--retention", "24h", "--l0-retention", "0", url]) == 0
     assert held(url) == "0:1 0:2 0:3 0:4 0:5 0:6 0:7 1:6-7 9:1-5"
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("point", [BEFORE_BATCH, AFTER_BATCH])
+@pytest.mark.parametrize("passage", [1, 2])
+def test_a_kill_leaves_files_too_many_never_too_few(point: str, passage: int, url: str, tmp_path: Path) -> None:
+    """Killed before or behind any batch, what was promised restores, and the next run deletes exactly the rest."""
+    command = [sys.executable, "-m", "litestream_py", "prune", "--retention", "24h", url]
+    env = os.environ | {"LSYNC_FAILPOINT": f"{point}@{passage}"}
+    assert subprocess.run(command, env=env, timeout=60, check=False).returncode == -signal.SIGKILL
+    for txid in (5, 7):
+        assert run(["restore", "--force", "-o", f"{tmp_path}/out.db", "--txid", f"{txid:016x}", url]) == 0
+        assert (tmp_path / "out.db").read_bytes() == sample().image(txid)
+    assert run(["prune", "--retention", "24h", url]) == 0
+    assert held(url) == "0:7 1:6-7 9:1-5"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from litestream_py.clients.factory import open_client
 from litestream_py.clients.memory import Call, MemoryClient, Stored
 from litestream_py.core.ports import ReplicaClient
 from litestream_py.core.restore import restorable_txids
-from litestream_py.core.verdict import Depth, Outcome, Verdict
+from litestream_py.core.verdict import Depth, Outcome, Span, Verdict
 from litestream_py.engine.fetch import list_replica
+from litestream_py.engine.restorer import Integrity, RestoreOptions, restore_txid
 from litestream_py.engine.verifier import Progress, VerifyOptions, verify
-from litestream_py.errors import ExitCode
+from litestream_py.errors import ExitCode, LsyncError
 from litestream_py.ltx.ids import TXID, FileName
 from tests.support import golden_replicas as golden
 from tests.support.chains import History, sample
@@ -234,6 +236,38 @@ def test_sqlite_has_the_last_word_in_full(tmp_path: Path) -> None:
     assert (verdict.outcome, verdict.integrity) == (Outcome.FAILED, "failed")
     assert [problem.reason for problem in verdict.problems] == ["restore-failed"]
     assert list(tmp_path.iterdir()) == [], "the scratch space is cleaned up"
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_the_verdict_is_what_a_restore_finds(seed: int, tmp_path: Path) -> None:
+    """After random damage the TXIDs that a verdict calls restorable restore exactly, and no other does."""
+    rng, history = random.Random(seed), sample()
+    client = levelled(history, lsyn=rng.random() < 0.5)
+    damaged = False
+    for victim in rng.sample(sorted(client.files), rng.randint(0, 7)):
+        stored, fault = client.files[victim], rng.choice(("gone", "cut", "flip", "empty"))
+        body = bytearray(stored.body)
+        if fault == "gone":
+            del client.files[victim]
+            continue
+        if fault == "flip":
+            body[rng.randrange(len(body))] ^= 1 << rng.randrange(8)
+        client.files[victim] = Stored(bytes(body[: {"cut": rng.randrange(len(body)), "empty": 0}.get(fault)]), 0)
+        damaged = True
+    verdict = checked(client)
+    restored = set()
+    for txid in range(1, 8):
+        path = tmp_path / f"{txid}.db"
+        try:
+            restore_txid(client, path, TXID(txid), RestoreOptions(integrity=Integrity.NONE))
+        except LsyncError:
+            assert not path.exists()
+        else:
+            assert path.read_bytes() == history.image(txid)
+            restored.add(txid)
+    assert verdict.restorable == Span.of([TXID(txid) for txid in sorted(restored)])
+    assert verdict.states == len(restored)
+    assert (verdict.outcome is Outcome.FAILED) == (damaged or verdict.lost.count > 0 or not client.files)
 
 
 # --- what prevents it -------------------------------------------------------------------------------------------------
