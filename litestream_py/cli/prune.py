@@ -67,7 +67,9 @@ def command(
         listing = list_replica(client)
         if not listing:
             raise NothingToRestoreError("prune", client.url, "the replica holds no backup")
-        plan = plan_retention(listing, policy, time.time_ns() // 1_000_000, source=client.url)
+        appeared = {info.name: info.appeared_ms for info in listing if info.appeared_ms}
+        now_ms = time.time_ns() // 1_000_000
+        plan = plan_retention(listing, policy, now_ms, appeared_ms=appeared, source=client.url)
         if not dry_run:
             with unwinding():
                 execute_retention(client, plan, relist=True)

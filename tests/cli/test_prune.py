@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ from litestream_py.engine.fetch import list_replica
 from litestream_py.engine.retention import AFTER_BATCH, BEFORE_BATCH
 from tests.support.chains import sample
 from tests.support.listings import shorts
+
+TWO_DAYS_NS = 2 * 86_400 * 10**9
+LATER = f"import time; real = time.time_ns; time.time_ns = lambda: real() + {TWO_DAYS_NS}"
 
 
 @pytest.fixture
@@ -29,6 +33,13 @@ def url(tmp_path: Path) -> str:
         name, body = history.file(level, low, high)
         client.put(name, body, timestamp_ms=1_000 * high)
     return url
+
+
+@pytest.fixture(autouse=True)
+def two_days_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the clock go ahead, since nobody can give a file an older inode: what is here appeared two days ago."""
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + TWO_DAYS_NS)
 
 
 def held(url: str) -> str:
@@ -133,6 +144,17 @@ def test_a_replica_that_cannot_be_restored_is_left_alone(
     assert run(["prune", "--retention", "24h", f"file://{tmp_path}/nothing"]) == 3
 
 
+def test_what_appeared_within_the_hour_stays(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that has just been merged or copied there is not deleted, however old the states are that it holds."""
+    monkeypatch.undo()
+    before = held(url)
+    assert run(["prune", "--retention", "24h", url]) == 0
+    assert "it appeared within the last hour" in capsys.readouterr().out
+    assert held(url) == before
+
+
 def test_l0_can_be_kept_for_ever(url: str) -> None:
     """--l0-retention 0 leaves what lies in the window in level 0, as the configuration's 0 does."""
     assert run(["prune", "--retention", "24h", "--l0-retention", "0", url]) == 0
@@ -144,7 +166,8 @@ def test_l0_can_be_kept_for_ever(url: str) -> None:
 @pytest.mark.parametrize("passage", [1, 2])
 def test_a_kill_leaves_files_too_many_never_too_few(point: str, passage: int, url: str, tmp_path: Path) -> None:
     """Killed before or behind any batch, what was promised restores, and the next run deletes exactly the rest."""
-    command = [sys.executable, "-m", "litestream_py", "prune", "--retention", "24h", url]
+    program = f"{LATER}; from litestream_py.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "prune", "--retention", "24h", url]
     env = os.environ | {"LSYNC_FAILPOINT": f"{point}@{passage}"}
     assert subprocess.run(command, env=env, timeout=60, check=False).returncode == -signal.SIGKILL
     for txid in (5, 7):
