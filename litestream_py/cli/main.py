@@ -57,6 +57,8 @@ def lsync(log_level: str | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `lsync` and exit the process with its exit code."""
+    # numpy's linear algebra would start a thread a core, and is used for nothing that gains by it.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     words = list(sys.argv[1:] if arguments is None else arguments)
     code = run(words)
     try:
