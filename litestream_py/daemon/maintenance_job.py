@@ -15,6 +15,7 @@ from litestream_py.core.compact import compaction_due_ms, plan_compaction, snaps
 from litestream_py.core.ports import FileInfo
 from litestream_py.core.retention import plan_retention
 from litestream_py.daemon.replication import Replication, now_ms
+from litestream_py.daemon.scheduler import ReplicaWork
 from litestream_py.engine.compactor import DamagedInputError, compact
 from litestream_py.engine.retention import execute_retention
 from litestream_py.engine.snapshotter import OpenSnapshot, upload_snapshot
@@ -29,7 +30,7 @@ _UPLOAD_LOOK_S: Final = 0.2
 _RETENTION: Final = "retention"
 
 
-class MaintenanceJob:
+class MaintenanceJob(ReplicaWork):
     """Compacts, snapshots and thins out one replica; see `scheduler.Job`."""
 
     def __init__(self, replication: Replication, wake_database: Callable[[], None]) -> None:
@@ -56,18 +57,6 @@ class MaintenanceJob:
     def _go_on(self) -> None:
         if self._stopping:
             raise DatabaseBusyError("maintain", self._r.client.url, "lsync is being stopped")
-
-    @property
-    def slow(self) -> bool:
-        """Every step asks the replica."""
-        return True
-
-    def touched(self) -> None:
-        """Nothing is watched for this job."""
-
-    def probe(self) -> bool:
-        """Uploads and the database job wake it; nothing to look for."""
-        return False
 
     def crashed(self, error: BaseException) -> float | None:
         """A mistake of ours: say so, list the replica anew, try again later."""

@@ -37,6 +37,22 @@ class Job(Protocol):
         """Take note of an exception that `step` let through; returns as `step` does."""
 
 
+class ReplicaWork:
+    """What jobs on a replica have in common: each step asks it, and time or a wake-up alone makes one due."""
+
+    @property
+    def slow(self) -> bool:
+        """Every step asks the replica."""
+        return True
+
+    def touched(self) -> None:
+        """No file is watched for such a job."""
+
+    def probe(self) -> bool:
+        """There is nothing to look for."""
+        return False
+
+
 class EventSource(Protocol):
     """File-system events as a file descriptor."""
 

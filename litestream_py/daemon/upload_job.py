@@ -9,6 +9,7 @@ from typing import Final
 
 from litestream_py.core.backoff import next_delay
 from litestream_py.daemon.replication import Replication, now_ms
+from litestream_py.daemon.scheduler import ReplicaWork
 from litestream_py.engine.uploader import RebaseNeeded
 from litestream_py.errors import LsyncError, NotFoundError, OwnedElsewhereError
 
@@ -18,7 +19,7 @@ _REBASE_BASE_S: Final = 5.0
 _REBASE_MAX_S: Final = 600.0
 
 
-class UploadJob:
+class UploadJob(ReplicaWork):
     """Uploads one database's files; see `scheduler.Job`."""
 
     def __init__(self, replication: Replication, wake_database: Callable[[], None]) -> None:
@@ -29,18 +30,6 @@ class UploadJob:
         self._rebases = 0  # since the last upload
         self._next_rebase_s = 0.0
         self.last_error: LsyncError | None = None
-
-    @property
-    def slow(self) -> bool:
-        """Every step asks the replica."""
-        return True
-
-    def touched(self) -> None:
-        """Nothing is watched for this job."""
-
-    def probe(self) -> bool:
-        """Work is announced by the database job; nothing to look for."""
-        return False
 
     def crashed(self, error: BaseException) -> float | None:
         """A mistake of ours: say so, forget the replica's position, try again."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from litestream_py.daemon.replication import Replication
+from litestream_py.daemon.scheduler import ReplicaWork
 from litestream_py.engine.verifier import Progress, VerifyOptions, verify
 from litestream_py.errors import DatabaseBusyError
 
 
-class ValidationJob:
+class ValidationJob(ReplicaWork):
     """Verifies one replica; see `scheduler.Job`. The first time is an interval after the start."""
 
     def __init__(self, replication: Replication, interval_s: float) -> None:
@@ -15,18 +16,6 @@ class ValidationJob:
         self._interval_s = interval_s
         self._started = False
         self._stopping = False
-
-    @property
-    def slow(self) -> bool:
-        """Every step reads the replica."""
-        return True
-
-    def touched(self) -> None:
-        """Nothing is watched for this job."""
-
-    def probe(self) -> bool:
-        """Time alone makes it due."""
-        return False
 
     def crashed(self, error: BaseException) -> float | None:
         """A mistake of ours: say so, and try again next time."""
