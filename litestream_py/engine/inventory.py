@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from typing import Final
 
+from litestream_py.core.backoff import RetryPolicy
 from litestream_py.core.ports import FileInfo, ReplicaClient
 from litestream_py.engine.fetch import list_replica
 from litestream_py.ltx.ids import FileName
+
+_ONCE: Final = RetryPolicy(attempts_max=1)
+"""Who asks paces: a store that throttles is not asked for ten levels several times over."""
 
 
 class Inventory:
@@ -30,7 +35,7 @@ class Inventory:
             if self._files is not None:
                 return list(self._files.values())
             self._meanwhile = []
-        listed = list_replica(self._client)
+        listed = list_replica(self._client, policy=_ONCE)
         with self._lock:
             self._files = {info.name: info for info in (*listed, *(self._meanwhile or ()))}
             self._meanwhile = None
