@@ -70,6 +70,7 @@ class Service:
         self._pairs: list[Pair] = []
         self._signals = 0
         self._finished: dict[Replication, LsyncError | None] = {}
+        self._left_behind = False
         self._log = get_logger()
         for number, db in enumerate(config.dbs):
             self._add(Replication.create(db, open_client(number), publishers[number]))
@@ -158,7 +159,8 @@ class Service:
             raise _worst(ended)
         self._log.info("stopped", unreplicated_databases=len(errors))
         code = errors[0].exit_code if errors else ExitCode.OK
-        if late:
+        verifying = not all(self._scheduler.wait_for_end_of_step(job, deadline_s) for job in self._validation)
+        if late or verifying or self._left_behind or not all(future.done() for future in futures):
             os._exit(code)  # threads that wait for an answer nobody gives would keep the process
         self._sync_pool.shutdown()
         self._upload_pool.shutdown()
@@ -169,14 +171,17 @@ class Service:
 
     def _finish_one(self, pair: Pair, deadline_s: float) -> None:
         replication, database, upload = pair
-        jobs = (self._maintenance[replication], database, upload)
-        steps_ended = all(self._scheduler.wait_for_end_of_step(job, deadline_s) for job in jobs)
+        steps_ended = all(self._scheduler.wait_for_end_of_step(job, deadline_s) for job in (database, upload))
         if not steps_ended:
             return  # nobody else may use a tailer or an uploader while its job does
-        error = self._finish_pair(pair, deadline_s)
-        database.close()
-        replication.client.close()
-        self._finished[replication] = error
+        self._finished[replication] = self._finish_pair(pair, deadline_s)
+        # What maintains the replica comes last: a merged file or a snapshot that hangs costs no commit.
+        patience_s = min(deadline_s, time.monotonic() + _GRACE_S)
+        if self._scheduler.wait_for_end_of_step(self._maintenance[replication], patience_s):
+            database.close()
+            replication.client.close()
+        else:
+            self._left_behind = True
 
     def _finish_pair(self, pair: Pair, deadline_s: float) -> LsyncError | None:
         replication, database, upload = pair

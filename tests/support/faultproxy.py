@@ -8,6 +8,8 @@ The Host header is passed on as it came, so signatures hold. A fault is chosen p
 | reset | the connection is reset, nothing reached the store |
 | hang | no answer, until the client gives up or the proxy closes; nothing reached the store |
 | lost | the connection is reset after the store has answered: the request was carried out |
+| denied | 403 AccessDenied, nothing reached the store |
+| kept | 200 for a batch of deletions, nothing reached the store: it lies |
 """
 
 from __future__ import annotations
@@ -22,11 +24,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
 
-Fault = Literal["slow-down", "reset", "hang", "lost"]
+Fault = Literal["slow-down", "reset", "hang", "lost", "denied", "kept"]
 Choose = Callable[[str, str], Fault | None]
 """From method and path (query included) to the fault of this request, or None."""
 
 _SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>scripted</Message></Error>"
+_DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>scripted</Message></Error>"
+_KEPT = b"<?xml version='1.0'?><DeleteResult xmlns='http://s3.amazonaws.com/doc/2006-03-01/'></DeleteResult>"
+_XML = [("Content-Type", "application/xml")]
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of zero seconds: close sends a reset
 
 
@@ -98,7 +103,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.shared.faults.append(fault)
         match fault:
             case "slow-down":
-                self._answer(503, [("Content-Type", "application/xml")], _SLOW_DOWN)
+                self._answer(503, _XML, _SLOW_DOWN)
+            case "denied":
+                self._answer(403, _XML, _DENIED)
+            case "kept":
+                self._answer(200, _XML, _KEPT)
             case "reset":
                 self._reset()
             case "hang":

@@ -5,7 +5,7 @@ The rules are those of design section 6, as tried with the real daemon, and its 
 1. A file's header says what its name says, flag 0x2 is set, both apply checksums are zero, one page size for all.
 2. Every L0 header has a place in the WAL: offset 32 at least.
 3. The newest L0 file holds exactly one TXID, and no level reaches beyond it.
-4. Within a level each file begins behind the one before it, without a gap; snapshots begin at 1.
+4. Within a level no two files overlap, and behind the end of the level above there is no gap; snapshots begin at 1.
 5. What a level takes next from the one below are whole files: none of them reaches across the end of the level, and
    the first begins right behind it.
 6. Its restore plan reaches the newest TXID, with nothing left over behind a gap; also after its own L0 retention, which
@@ -89,8 +89,10 @@ def _levels(listing: Sequence[FileInfo]) -> Iterator[str]:
         if info.name.level == SNAPSHOT_LEVEL and info.name.min_txid != 1:
             yield f"{info.name} is no snapshot"
     for number in range(SNAPSHOT_LEVEL):
+        taken = max((name.max_txid for name in levels[number + 1]), default=0) if number + 1 < SNAPSHOT_LEVEL else 0
         for before, after in pairwise(levels[number]):
-            if after.min_txid != before.max_txid + 1:
+            gap = after.min_txid > max(before.max_txid, taken) + 1
+            if gap or after.min_txid <= before.max_txid:
                 yield f"{after} does not follow {before}"
     for below, above in pairwise(range(SNAPSHOT_LEVEL)):
         if levels[above]:
