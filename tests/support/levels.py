@@ -13,7 +13,7 @@ from litestream_py.core.restore import restorable_txids
 from litestream_py.engine.fetch import list_replica
 from litestream_py.engine.restorer import restore_txid
 from litestream_py.ltx.ids import TXID
-from tests.support import compare
+from tests.support.app import App
 from tests.support.daemon import Daemon
 from tests.support.litestream_rules import violations
 from tests.support.minio import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Bucket
@@ -89,7 +89,7 @@ def check(client: ReplicaClient, source: Path, *, s3: bool = False) -> list[TXID
         before = _check_prefix(path, before)
         if txid == points[-1]:
             image = source.with_name("image")
-            with compare.App(source) as app:
+            with App(source) as app:
                 app.image(image)
             assert path.read_bytes() == image.read_bytes()
         path.unlink()
