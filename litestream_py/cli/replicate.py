@@ -40,9 +40,6 @@ def command(
 
     SIGTERM or SIGINT ends it after a final sync; the exit code says whether anything was left. A second signal aborts.
     """
-    from litestream_py.local.malloc import keep_heap_small
-
-    keep_heap_small()
     loaded = _load(arguments, config, expand_env=not no_expand_env)
     _configure_logs(loaded, log_level, log_format)
 
