@@ -15,6 +15,7 @@ import pytest
 import litestream_py
 from litestream_py import failpoints
 from litestream_py.clients.factory import open_client
+from litestream_py.engine.fetch import list_replica
 from litestream_py.engine.restorer import restore_txid
 from litestream_py.ltx.ids import TXID
 from tests.support import compare, writers
@@ -52,8 +53,10 @@ def test_what_is_promised_restores(tmp_path: Path, daemons: Daemons) -> None:
         quick.wait_lived(daemon)
         assert not daemon.events("maintain failed")
         assert not daemon.events("snapshot given up")
-    points = quick.check(quick.folder_client(tmp_path / "replica"), tmp_path / "app.db")
-    assert len(points) < points[-1]
+    client = quick.folder_client(tmp_path / "replica")
+    quick.check(client, tmp_path / "app.db")
+    made = sum(len(daemon.events(kind)) for kind in ("uploaded", "compacted", "snapshot"))
+    assert len(list_replica(client)) < made
     snapshots = [str(event["file"]) for event in daemon.events("snapshot")]
     assert len(snapshots) == len(set(snapshots))
 
@@ -157,7 +160,11 @@ def test_a_damaged_file_among_the_inputs(tmp_path: Path, daemons: Daemons) -> No
     config = quick.configuration(path, quick.on_folder(root), levels="200ms 3s", retention=False)
     daemon = daemons.start("--config", config, program=quick.HASTE)
     with writers.ledger_writer(path, 1, pause_s=0.01):
-        file = str(daemon.wait_event("compacted", count=2)["file"])
+        # Right after level 2 was made there are three seconds to damage what goes into it next.
+        daemon.wait_until(lambda: bool(_merged_into(daemon, 2)), "a file of level 2")
+        merged = len(_merged_into(daemon, 1))
+        daemon.wait_until(lambda: len(_merged_into(daemon, 1)) > merged, "the next file of level 1")
+        file = _merged_into(daemon, 1)[-1]
         damaged = root / "ltx" / file
         body = damaged.read_bytes()
         damaged.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
@@ -165,13 +172,19 @@ def test_a_damaged_file_among_the_inputs(tmp_path: Path, daemons: Daemons) -> No
         assert file in str(error["error"])
         top = int(file.split("-")[1][:16], 16)
         daemon.wait_until(
-            lambda: any(int(str(e["file"])[2:18], 16) > top for e in daemon.events("compacted") if e["file"][0] == "2"),
+            lambda: any(int(found[2:18], 16) > top for found in _merged_into(daemon, 2)),
             "level 2 behind the damage",
         )
     assert daemon.terminate() == 0
+    daemons.final("--config", config)
     restored = tmp_path / "restored.db"
     restore_txid(quick.folder_client(root), restored, None)
     assert restored.read_bytes() == _image(path)
+
+
+def _merged_into(daemon: Daemon, level: int) -> list[str]:
+    files = [str(event["file"]) for event in daemon.events("compacted")]
+    return [file for file in files if file.startswith(f"{level}/")]
 
 
 # --- a store that fails -----------------------------------------------------------------------------------------------
