@@ -377,7 +377,7 @@ class DatabaseJob:
         """
         try:
             for _ in range(_STEPS_TO_JOIN):
-                if self.phase in {Phase.WAITING, Phase.JOINING}:
+                if self.phase in {Phase.WAITING, Phase.JOINING} or self._r.rebase is not None:
                     self._advance()
             self._finish()
         except SourceRejectedError as error:

@@ -184,18 +184,20 @@ class Service:
             self._left_behind = True
 
     def _finish_pair(self, pair: Pair, deadline_s: float) -> LsyncError | None:
-        replication, database, upload = pair
+        replication, database, _ = pair
         if replication.ended is not None:
             return replication.ended  # told already; it was not replicated, so the exit code must not say that all was
         error = database.finish()
         if error is None and database.phase is Phase.TAILING:
-            error = self._upload_rest(replication, upload, deadline_s)
+            error = self._upload_rest(pair, deadline_s)
         elif error is None:
             return None
         replication.publisher.finished(error)
         return error
 
-    def _upload_rest(self, replication: Replication, upload: UploadJob, deadline_s: float) -> LsyncError | None:
+    def _upload_rest(self, pair: Pair, deadline_s: float) -> LsyncError | None:
+        replication, database, upload = pair
+        rebased = False
         while True:
             try:
                 while replication.uploader.step(now_ms=now_ms()):
@@ -203,8 +205,14 @@ class Service:
                         return upload.last_error or _out_of_time(replication)
                 return None
             except RebaseNeeded as need:
-                cause = f"the replica changed: {need.reason}"
-                return TransientNetworkError("upload to", replication.client.url, cause)
+                if rebased:
+                    cause = f"the replica changed: {need.reason}"
+                    return TransientNetworkError("upload to", replication.client.url, cause)
+                rebased = True
+                replication.request_rebase(need.reason)
+                error = database.finish()
+                if error is not None:
+                    return error
             except LsyncError as error:
                 pause_s = self._config.shutdown_sync_interval_s
                 if not error.retryable or time.monotonic() + pause_s >= deadline_s:
