@@ -39,11 +39,6 @@ def require_safe_sqlite() -> None:
         )
 
 
-def sqlite_version() -> str:
-    """Return the version of the SQLite library that we use."""
-    return apsw.sqlite_lib_version()
-
-
 def _translate(operation: str, path: Path, error: apsw.Error) -> LsyncError:
     cause = f"{type(error).__name__.removesuffix('Error')}: {error}"
     if isinstance(error, apsw.BusyError | apsw.LockedError):
